@@ -1,0 +1,93 @@
+"""What every callback of this project shares: a question asked every so many epochs, and what asking costs."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+from matplotlib.figure import Figure
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
+
+from dynamo.figures.style import save_png
+from dynamo.meta import MetaTask
+from dynamo.runs import RunFolder
+
+
+def writer(trainer: Trainer) -> SummaryWriter | None:
+    """The TensorBoard writer of this process; None on other ranks than 0 and without a TensorBoard logger."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            return logger.experiment
+    return None
+
+
+def run_folder(trainer: Trainer) -> RunFolder:
+    """The folder of this run."""
+    return RunFolder(Path(trainer.default_root_dir))
+
+
+def show(trainer: Trainer, tag: str, figure: Figure) -> None:
+    """Put a figure into TensorBoard under `tag` and, as `figures/TAG.png`, into the run folder."""
+    board = writer(trainer)
+    if board is not None:
+        board.add_figure(tag, figure, global_step=trainer.global_step, close=False)
+    save_png(figure, run_folder(trainer).figures / f"{tag.replace('/', '_')}.png")
+
+
+class MapCallback(Callback, ABC):
+    """One question about the map, asked every so many epochs of a `MetaTask`; inert for any other module.
+
+    `compute` runs on every rank, so it may gather; `draw` runs on rank 0 alone. How long both took, as a share of
+    the time since the epoch began, is logged as `cost/NAME`.
+
+    Args:
+        every_n_epochs: how often, in epochs; 0 turns the callback off. The last epoch is always included.
+
+    Raises:
+        ValueError: `every_n_epochs` is negative.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        if every_n_epochs < 0:
+            raise ValueError(f"{type(self).__name__}: every_n_epochs is {every_n_epochs}; 0 turns it off.")
+        self.every_n_epochs = every_n_epochs
+        self._epoch_began = 0.0
+
+    @abstractmethod
+    def compute(self, trainer: Trainer, task: MetaTask) -> Any:  # noqa: ANN401 - whatever `draw` takes
+        """The answer, on every rank."""
+
+    @abstractmethod
+    def draw(self, trainer: Trainer, task: MetaTask, answer: Any) -> None:  # noqa: ANN401
+        """Show the answer, on rank 0."""
+
+    def due(self, trainer: Trainer) -> bool:
+        """Whether this epoch is one of those that are asked about."""
+        if not self.every_n_epochs or trainer.sanity_checking:
+            return False
+        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+        return last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note when the epoch began."""
+        self._epoch_began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask, show, and log the cost."""
+        if not isinstance(pl_module, MetaTask) or not self.due(trainer):
+            return
+        began = time.perf_counter()
+        answer = self.compute(trainer, pl_module)
+        if trainer.is_global_zero:
+            self.draw(trainer, pl_module, answer)
+        now = time.perf_counter()
+        board = writer(trainer)
+        if board is not None:
+            share = (now - began) / max(now - self._epoch_began, 1e-9)
+            board.add_scalar(f"cost/{self.name}", share, global_step=trainer.global_step)

@@ -1,0 +1,76 @@
+"""Where does every network lie on the map? The PCA plane of theta, its spectrum, and the projector tab."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pytorch_lightning import Trainer
+
+from callbacks.base import MapCallback, show, writer
+from dynamo.analysis import PCA, pca, silhouette
+from dynamo.figures import embedding_plane, map_panel
+from dynamo.meta import MetaTask
+from dynamo.population import Member
+
+
+class EmbeddingPCA(MapCallback):
+    """Where does every network lie on the map (Figure 3 of the paper)?
+
+    Logs the figure `map/pca`, the scalars `map/silhouette`, `map/silhouette_plane` and `map/dims_95`, and theta
+    with the members' metadata to the projector tab (every `projector_every_n_epochs`). Hook: the end of a
+    training epoch. Cost: one SVD of `[N, D]` and a picture, about 0.3 s.
+
+    Args:
+        every_n_epochs: how often; 0 turns it off.
+        projector_every_n_epochs: how often theta goes to the projector tab; 0 for at the last epoch only.
+    """
+
+    name: ClassVar[str] = "embedding_pca"
+
+    def __init__(self, every_n_epochs: int = 1, projector_every_n_epochs: int = 0) -> None:
+        super().__init__(every_n_epochs)
+        self.projector_every_n_epochs = projector_every_n_epochs
+
+    def compute(self, trainer: Trainer, task: MetaTask) -> PCA:
+        """PCA of theta; theta is replicated, so every rank has the same."""
+        return pca(task.theta)
+
+    def draw(self, trainer: Trainer, task: MetaTask, answer: PCA) -> None:
+        """The plane with the spectrum, the scalars, the projector tab."""
+        members = task.members
+        show(trainer, "map/pca", embedding_plane(map_panel(answer, members, f"epoch {trainer.current_epoch + 1}")))
+        board = writer(trainer)
+        if board is None:
+            return
+        for tag, value in numbers(task, answer).items():
+            board.add_scalar(f"map/{tag}", value, global_step=trainer.global_step)
+        every = self.projector_every_n_epochs
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if last or (every and (trainer.current_epoch + 1) % every == 0):
+            board.add_embedding(
+                task.theta.cpu(),
+                metadata=[[str(value) for value in row(member)] for member in members],
+                metadata_header=list(METADATA),
+                global_step=trainer.global_step,
+                tag="theta",
+            )
+
+
+METADATA = ("name", "group", "task", "fraction", "seed", "epoch", "test_accuracy")
+"""The columns of the projector tab."""
+
+
+def row(member: Member) -> list[object]:
+    """One member's line in the projector tab."""
+    return [getattr(member, column) for column in METADATA]
+
+
+def numbers(task: MetaTask, answer: PCA) -> dict[str, float]:
+    """The clustering numbers that are cheap enough for every epoch."""
+    groups = [member.group for member in task.members]
+    found = {"dims_95": float(answer.components_for(0.95))}
+    counts = [groups.count(name) for name in set(groups)]
+    if len(counts) > 1 and min(counts) > 1 and bool((answer.coordinates != 0).any()):
+        found["silhouette"] = silhouette(task.theta, groups)
+        found["silhouette_plane"] = silhouette(answer.coordinates[:, :2], groups)
+    return found

@@ -1,0 +1,140 @@
+"""How well does each emulator follow its original, on held-out items?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.base import run_folder, show
+from dynamo.analysis import Fidelity, FidelitySums
+from dynamo.figures import fidelity_bars
+from dynamo.meta import MetaTask
+
+
+class FidelityTable(Callback):
+    """How well does each emulator follow its original, on items the meta-model was not trained on?
+
+    Measures, per member: share of hidden variance explained, KL and agreement of the outputs, accuracy of the
+    emulator and of the original. Logs the means `val/variance_explained`, `val/kl`, `val/agreement`,
+    `val/accuracy`, `val/original_accuracy`, and `val/loss` (unexplained variance + lambda * KL); the groups'
+    `val/agreement/GROUP` and `val/variance_explained/GROUP`; the worst member's `val_worst/agreement` and its name in
+    `results/fidelity_val.json`; the figure `fidelity/val`. The same with `test`. Hooks: the batches and the end of
+    validation and test. Cost: one pass of all members and emulators over the split, plus a picture.
+
+    Args:
+        every_n_epochs: how often in validation; 0 turns the callback off, in test too.
+        members_at_once: how many members run together; bounds memory.
+    """
+
+    name: ClassVar[str] = "fidelity"
+
+    def __init__(self, every_n_epochs: int = 1, members_at_once: int = 32) -> None:
+        if every_n_epochs < 0:
+            raise ValueError(f"fidelity.every_n_epochs is {every_n_epochs}; 0 turns it off.")
+        if members_at_once < 1:
+            raise ValueError(f"fidelity.members_at_once is {members_at_once}; it has to be at least 1.")
+        self.every_n_epochs, self.members_at_once = every_n_epochs, members_at_once
+        self._sums: list[FidelitySums] = []
+        self._parts: list[list[Tensor]] = []
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count."""
+        self._sums = []
+        if not isinstance(pl_module, MetaTask) or not self.every_n_epochs:
+            return
+        if trainer.training and (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        self._parts = list(pl_module.chunks(self.members_at_once))
+        for part in self._parts:
+            (index,) = (i for i, members in enumerate(part) if len(members))
+            self._sums.append(FidelitySums(len(part[index]), pl_module.population.bundles[index].hidden_sizes))
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count one batch."""
+        assert isinstance(pl_module, MetaTask) or not self._sums
+        for sums, part in zip(self._sums, self._parts, strict=bool(self._sums)):
+            for found in pl_module.compare(batch, part):
+                mask = found.batch.real_steps(pl_module.burn_in)
+                sums.update(
+                    found.original, (found.mapped,), found.emulated, found.batch.targets, mask, found.batch.lengths
+                )
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the ranks together, log and draw."""
+        self._report(trainer, pl_module, "val")
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count."""
+        self.on_validation_epoch_start(trainer, pl_module)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count one batch."""
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the ranks together, log and draw."""
+        self._report(trainer, pl_module, "test")
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not self._sums or not isinstance(pl_module, MetaTask) or trainer.sanity_checking:
+            return
+        gathered = [pl_module.all_gather(sums.as_tensor().to(pl_module.device)) for sums in self._sums]
+        results = [FidelitySums.from_tensor(rows.cpu()).result() for rows in gathered]
+        found = Fidelity(**{key: torch.cat([getattr(r, key) for r in results]) for key in asdict(results[0])})
+        scalars = {key: values.mean() for key, values in asdict(found).items()}
+        scalars["loss"] = 1 - scalars["variance_explained"] + pl_module.output_weight * scalars["kl"]
+        groups = [member.group for member in pl_module.members]
+        for name in dict.fromkeys(groups):
+            chosen = [i for i, group in enumerate(groups) if group == name]
+            for key in ("variance_explained", "agreement"):
+                scalars[f"{key}/{name}"] = getattr(found, key)[chosen].mean()
+        pl_module.log_dict({f"{stage}/{key}": value.float() for key, value in scalars.items()}, rank_zero_only=True)
+        pl_module.log(f"{stage}_worst/agreement", found.agreement.min().float(), rank_zero_only=True)
+        if trainer.is_global_zero:
+            self._show(trainer, pl_module, stage, found)
+
+    def _show(self, trainer: Trainer, task: MetaTask, stage: str, found: Fidelity) -> None:
+        names = [member.name for member in task.members]
+        table = {key: values.tolist() for key, values in asdict(found).items()}
+        run_folder(trainer).write_result(
+            f"fidelity_{stage}",
+            {
+                "step": trainer.global_step,
+                "worst": names[int(found.agreement.argmin())],
+                "mean": {key: float(values.mean()) for key, values in asdict(found).items()},
+                "members": [
+                    {"name": name, **{key: values[i] for key, values in table.items()}} for i, name in enumerate(names)
+                ],
+            },
+        )
+        groups = [member.group for member in task.members]
+        figure = fidelity_bars(
+            names,
+            groups,
+            found.variance_explained,
+            found.agreement,
+            found.accuracy,
+            found.original_accuracy,
+            title=f"Emulators against their originals, {stage} items",
+        )
+        show(trainer, f"fidelity/{stage}", figure)

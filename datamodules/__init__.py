@@ -1,0 +1,21 @@
+"""The data: each module yields batches of indices and gathers them on the device."""
+
+from datamodules.ag_news import AGNewsDataModule
+from datamodules.base import IndexedDataModule, Resident, TaskData
+from datamodules.download import DataError
+from datamodules.imdb import IMDBDataModule
+from datamodules.joint import JointDataModule
+from datamodules.synthetic import SyntheticSentimentDataModule
+from datamodules.text import TextDataModule
+
+__all__ = [
+    "AGNewsDataModule",
+    "DataError",
+    "IMDBDataModule",
+    "IndexedDataModule",
+    "JointDataModule",
+    "Resident",
+    "SyntheticSentimentDataModule",
+    "TaskData",
+    "TextDataModule",
+]

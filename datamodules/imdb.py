@@ -1,0 +1,75 @@
+"""Is a film review positive or negative? The IMDB data of Maas et al. (2011), 25,000 + 25,000 reviews."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from datamodules.download import DataError, fetch_archive
+from datamodules.text import RawSplit, TextDataModule
+
+URL = "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
+MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
+_FOLDERS = ("neg", "pos")
+
+
+class IMDBDataModule(TextDataModule):
+    """Film reviews, one file each: `<root>/aclImdb/{train,test}/{neg,pos}/*.txt`.
+
+    A folder that is there is used as it is; so is an archive, after its checksum; else the archive is
+    downloaded. The options are those of `TextCorpusModule`.
+    """
+
+    task: ClassVar[str] = "imdb"
+    class_names: ClassVar[tuple[str, ...]] = ("negative", "positive")
+
+    def fetch(self) -> None:
+        """Download and extract the archive if `aclImdb` is absent."""
+        fetch_archive(self.root, "aclImdb", URL, MD5)
+
+    def identity(self) -> str:
+        """A hash over names and sizes of all reviews."""
+        found = hashlib.sha256()
+        for split in ("train", "test"):
+            for name in _FOLDERS:
+                for path, size in self._files(split, name):
+                    found.update(f"{split}/{name}/{path.name} {size}\n".encode())
+        return found.hexdigest()
+
+    def read(self, split: str) -> RawSplit:
+        """All reviews of a split: the negative ones, then the positive ones, each in the order of file names.
+
+        Raises:
+            DataError: naming the folder or file that is missing, empty or no UTF-8 text.
+        """
+        texts, labels = [], []
+        for label, name in enumerate(_FOLDERS):
+            for path, _ in self._files(split, name):
+                texts.append(_read_review(path))
+                labels.append(label)
+        return RawSplit(texts, labels)
+
+    def _files(self, split: str, name: str) -> list[tuple[Path, int]]:
+        """Reviews of one class with their sizes, sorted by name."""
+        folder = self.root / "aclImdb" / split / name
+        remedy = f"Delete {self.root / 'aclImdb'} to extract it anew, or put a whole copy there."
+        if not folder.is_dir():
+            raise DataError(f"{folder} is missing. {remedy}")
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.name.endswith(".txt"))
+        if not found:
+            raise DataError(f"{folder} holds no .txt file. {remedy}")
+        return [(folder / file, size) for file, size in found]
+
+
+def _read_review(path: Path) -> str:
+    """The text of one review."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text ({error}): replace it by the publisher's file.") from error
+    if not text.strip():
+        raise DataError(f"{path} is empty: delete it, or replace it by the publisher's file.")
+    return text

@@ -1,0 +1,185 @@
+"""Which items stand in batch k? Pure functions of (seed, k, rank, world): no state to save, none to restore.
+
+Every reader has an endless stream of its own items: permutation after permutation of its subset. A *window*
+cuts `window * B * world` items off the stream of every reader, sorts them by length and cuts them into
+batches; the order in which these sorted batches are visited is drawn once per window and is the same for all
+readers and ranks, so that whatever is read at one step has about one length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dynamo.types import Reader
+
+IntArray = npt.NDArray[np.int64]
+
+# First word of every seed; numpy pads seeds with zeros, so that [7, 1] and [7, 1, 0] give the same stream.
+_ITEMS, _VISITS, _SUBSET = 1, 2, 3
+
+
+class IndexBatch(NamedTuple):
+    """What a loader yields in place of data: where the items of a batch stand in their split.
+
+    Attributes:
+        indices: int64, `[B]` or `[N, B]`.
+        longest: steps of the longest item, known on the host, so that trimming waits for no device.
+        split: "train", "val" or "test".
+        step: number of the batch in the run, which randomness in training is keyed by; -1 in evaluation.
+    """
+
+    indices: Tensor
+    longest: int
+    split: str = "train"
+    step: int = -1
+
+
+def subset_indices(labels: npt.ArrayLike, fraction: float, subset_seed: int) -> IntArray:
+    """Which items make up a fraction of a split? Ascending positions in it.
+
+    Every class is permuted once by `subset_seed` and gives its first `fraction`: smaller subsets lie inside
+    larger ones, and all have the class proportions of the whole.
+
+    Raises:
+        ValueError: for a fraction outside (0, 1], or one that leaves a class without any item.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must lie in (0, 1], got {fraction}: 0.25 reads a quarter of the items.")
+    values = np.asarray(labels)
+    chosen = []
+    for label in np.unique(values):
+        members = np.flatnonzero(values == label)
+        count = round(fraction * len(members))
+        if count == 0:
+            raise ValueError(
+                f"fraction {fraction} of the {len(members)} items of class {int(label)} leaves none: "
+                f"take at least {1 / len(members):.2g}."
+            )
+        rng = np.random.default_rng([_SUBSET, subset_seed, int(label)])
+        chosen.append(rng.permutation(members)[:count])
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+class _Stream:
+    """The endless sequence of one reader's items; position j is a pure function of (seed, reader, j)."""
+
+    def __init__(self, items: IntArray, seed: int, reader_seed: int) -> None:
+        self.items = items
+        self._seed = (seed, reader_seed)
+        self._permutations: dict[int, IntArray] = {}
+
+    def permutation(self, epoch: int) -> IntArray:
+        """The items in the order of the reader's `epoch`-th pass over them."""
+        if epoch not in self._permutations:
+            rng = np.random.default_rng([_ITEMS, *self._seed, epoch])
+            recent = {past: order for past, order in self._permutations.items() if past == epoch - 1}
+            self._permutations = {**recent, epoch: rng.permutation(self.items)}
+        return self._permutations[epoch]
+
+    def read(self, start: int, count: int) -> IntArray:
+        """Items `start` to `start + count` of the stream."""
+        size, parts = len(self.items), []
+        while count > 0:
+            epoch, offset = divmod(start, size)
+            parts.append(self.permutation(epoch)[offset : offset + count])
+            start, count = start + len(parts[-1]), count - len(parts[-1])
+        return np.concatenate(parts)
+
+
+class TrainSchedule:
+    """Batch k of one task for all its readers: a pure function of (seed, k, rank, world) and the readers.
+
+    For a given `batch_size * world` the items of step k are the same for every `world`; the ranks hold
+    neighbouring slices of them, so that they have equal counts and similar lengths.
+    """
+
+    def __init__(
+        self,
+        lengths: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        readers: Sequence[Reader],
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        window: int = 50,
+    ) -> None:
+        """Args name one split and who reads it.
+
+        Args:
+            lengths: steps of every item, as they will be read.
+            labels: class of every item.
+            readers: who reads; the `N` of the batches, in this order.
+            batch_size: items per reader, step and rank.
+            seed: decides all orders, together with the readers' own seeds.
+            rank: whose batches these are.
+            world: how many ranks share every step.
+            window: batches per length bucket. It never holds more than half of the smallest reader's items,
+                so that sorting does not bring two copies of one item into one batch again and again.
+        """
+        if not readers:
+            raise ValueError("a schedule needs at least one reader.")
+        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self._lengths = np.asarray(lengths)
+        subsets: dict[tuple[float, int], IntArray] = {}
+        self._streams = []
+        for reader in readers:
+            key = (reader.fraction, reader.subset_seed)
+            if key not in subsets:
+                subsets[key] = subset_indices(labels, *key)
+            self._streams.append(_Stream(subsets[key], seed, reader.seed))
+        smallest = min(len(items) for items in subsets.values())
+        self.window = max(1, min(window, smallest // (2 * batch_size * world)))
+        self._current: tuple[int, Tensor, list[int]] | None = None
+
+    def batch(self, k: int) -> IndexBatch:
+        """Batch `k` of the run, indices `[N, B]`."""
+        number, place = divmod(k, self.window)
+        if self._current is None or self._current[0] != number:
+            self._current = (number, *self._draw(number))
+        _, indices, longest = self._current
+        return IndexBatch(indices[place], longest[place], "train", k)
+
+    def _draw(self, number: int) -> tuple[Tensor, list[int]]:
+        """All batches of one window, as visited: indices `[window, N, B]` and the longest item of each."""
+        size = self.window * self.batch_size * self.world
+        visits = np.random.default_rng([_VISITS, self.seed, number]).permutation(self.window)
+        drawn = np.empty((self.window, len(self._streams), self.batch_size), dtype=np.int64)
+        for n, stream in enumerate(self._streams):
+            items = stream.read(number * size, size)
+            items = items[np.argsort(self._lengths[items], kind="stable")]
+            drawn[:, n] = items.reshape(self.window, self.world, self.batch_size)[visits, self.rank]
+        longest = self._lengths[drawn].max(axis=(1, 2))
+        return torch.from_numpy(drawn), [int(steps) for steps in longest]
+
+
+class EvalSchedule:
+    """Every item once over all ranks: sorted by length, cut into batches, the batches dealt out in turn.
+
+    Nothing is padded and nothing repeated, so sums weighted by count are the same for 1, 2 or 4 processes.
+    Batches shrink where that is needed to give every rank one (Lightning skips the hooks of a rank that has
+    none, and the other ranks would wait for it for ever).
+    """
+
+    def __init__(self, lengths: npt.ArrayLike, batch_size: int, split: str, rank: int = 0, world: int = 1) -> None:
+        values = np.asarray(lengths)
+        if len(values) < world:
+            raise ValueError(f"split {split!r} has {len(values)} items for {world} processes: use fewer.")
+        size = min(batch_size, len(values) // world)
+        order = np.argsort(values, kind="stable").astype(np.int64)
+        mine = [order[first : first + size] for first in range(rank * size, len(order), world * size)]
+        self._batches = [IndexBatch(torch.from_numpy(items), int(values[items].max()), split) for items in mine]
+
+    def __len__(self) -> int:
+        """Batches of this rank."""
+        return len(self._batches)
+
+    def batch(self, k: int) -> IndexBatch:
+        """Batch `k` of this rank, indices `[B]`."""
+        return self._batches[k]

@@ -1,0 +1,210 @@
+"""What does every text data module share? One vocabulary, one cache, and splits cut to the same rule."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from datamodules.base import IndexedDataModule, TaskData, check_at_least
+from datamodules.basic_english import REPLACEMENTS, encode, train_tokenizer, words_digest, words_of
+from datamodules.download import resolve_root
+from datamodules.encoded_text import EncodedText, Keep, check_reading
+from datamodules.schedule import subset_indices
+from datamodules.text_cache import Corpus, DamagedCacheError, cache_key, read_corpus, write_corpus
+
+
+class RawSplit(NamedTuple):
+    """Texts as the publisher wrote them, with their class indices."""
+
+    texts: list[str]
+    labels: list[int]
+
+
+def check_val_fraction(val_fraction: float) -> None:
+    """Refuse a share for validation that leaves one side without items."""
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"val_fraction must lie in (0, 1), got {val_fraction}: 0.1 holds a tenth back.")
+
+
+def split_task(train: EncodedText, test: EncodedText, val_fraction: float, split_seed: int) -> TaskData:
+    """Hold a class-balanced part of the training split back for validation; `split_seed` decides which."""
+    held = subset_indices(train.labels.numpy(), val_fraction, split_seed)
+    rest = np.setdiff1d(np.arange(len(train.labels)), held)
+    if len(rest) == 0:
+        raise ValueError(f"val_fraction {val_fraction} leaves no item to train on: take less.")
+    return TaskData(
+        train=train.select(torch.from_numpy(rest)),
+        val=train.select(torch.from_numpy(held)),
+        test=test,
+        digest=words_digest([train.digest(), test.digest()]),
+    )
+
+
+class TextCorpusModule(IndexedDataModule):
+    """One or several text sources under one vocabulary; subclasses say which in `sources`.
+
+    `prepare_data` trains the tokenizer on all training splits together, encodes everything in full and keeps
+    it in `<cache_dir>/<name>-<key>/`; the key covers all that the content depends on.
+
+    Args:
+        root: where the publishers' files lie; default: the environment variable DYNAMO_DATA, else
+            ~/.cache/dynamo.
+        cache_dir: where encoded texts are kept; default: `<root>/dynamo-cache`.
+        vocab_size: at most so many words, <pad> and <unk> included; rows of the table of word vectors.
+        max_length: steps read of every text.
+        keep: which steps of a longer text: "head", "tail" or, in training, a "random" window.
+        val_fraction: share of the publisher's training split that is held back for validation.
+        split_seed: decides which items are held back.
+        batch_size: items per member, step and process in training.
+        eval_batch_size: items per batch in evaluation.
+        seed: decides the order of the items.
+        window: batches per length bucket.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        cache_dir: str | None = None,
+        vocab_size: int = 10_000,
+        max_length: int = 256,
+        keep: Keep = "tail",
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        batch_size: int = 64,
+        eval_batch_size: int = 256,
+        seed: int = 0,
+        window: int = 50,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, seed, window)
+        check_at_least(3, vocab_size=vocab_size)
+        check_at_least(0, split_seed=split_seed)
+        check_reading(max_length, keep)
+        check_val_fraction(val_fraction)
+        self.root = resolve_root(root)
+        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else self.root / "dynamo-cache"
+        self.vocab_size = vocab_size
+        self.max_length, self.keep = max_length, keep
+        self.val_fraction, self.split_seed = val_fraction, split_seed
+        self._tokenizer: Tokenizer | None = None
+
+    @property
+    @abstractmethod
+    def sources(self) -> Sequence[TextDataModule]:
+        """Who supplies the raw texts, one per task."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer in use.
+
+        Raises:
+            RuntimeError: before `setup`.
+        """
+        if self._tokenizer is None:
+            raise RuntimeError("no tokenizer yet: call prepare_data() and setup() first.")
+        return self._tokenizer
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The word of every id, <pad> and <unk> first; may be fewer than `vocab_size`."""
+        return words_of(self.tokenizer)
+
+    def encode(self, text: str) -> Tensor:
+        """The token ids of any text, int64 `[T]`, in full."""
+        return encode(self.tokenizer, [text])[0].long()
+
+    def vocabulary_digest(self) -> str:
+        """The sha256 of the words in the order of their ids."""
+        return words_digest(self.words)
+
+    def prepare_data(self) -> None:
+        """Download what is absent and encode what is not in the cache; runs in one process per node."""
+        for source in self.sources:
+            source.fetch()
+        folder = self.cache_folder()
+        try:
+            read_corpus(folder)
+        except FileNotFoundError:
+            write_corpus(folder, self._encode_sources())
+        except DamagedCacheError as error:
+            warnings.warn(f"{error} It is written anew.", stacklevel=2)
+            write_corpus(folder, self._encode_sources())
+
+    def load(self) -> dict[str, TaskData]:
+        """Read the cache and split every task."""
+        corpus = read_corpus(self.cache_folder())
+        self._tokenizer = corpus.tokenizer
+        tasks = {}
+        for source in self.sources:
+            splits = {}
+            for name, text in corpus.splits[source.task].items():
+                text.validate(f"{source.task} {name}", self.vocab_size, len(source.class_names))
+                splits[name] = text.reading(self.max_length, self.keep)
+            tasks[source.task] = split_task(splits["train"], splits["test"], self.val_fraction, self.split_seed)
+        return tasks
+
+    def cache_folder(self) -> Path:
+        """Where the encoded texts of these sources and settings are, or will be, kept."""
+        identity = {source.task: source.identity() for source in self.sources}
+        rules = {"tokenizer": "basic_english", "replacements": REPLACEMENTS, "vocab_size": self.vocab_size}
+        name = "-".join(source.task for source in self.sources)
+        return self.cache_dir / f"{name}-{cache_key({'sources': identity, **rules})}"
+
+    def _encode_sources(self) -> Corpus:
+        """Read all sources, train the tokenizer on their training splits and encode both splits of each."""
+        raw = {source.task: {split: source.read(split) for split in ("train", "test")} for source in self.sources}
+
+        def training_texts() -> Iterator[str]:
+            for splits in raw.values():
+                yield from splits["train"].texts
+
+        tokenizer = train_tokenizer(training_texts(), self.vocab_size)
+        encoded = {
+            task: {
+                name: EncodedText(*encode(tokenizer, split.texts), torch.tensor(split.labels))
+                for name, split in splits.items()
+            }
+            for task, splits in raw.items()
+        }
+        return Corpus(tokenizer, encoded)
+
+
+class TextDataModule(TextCorpusModule):
+    """One task of texts; a subclass names it and says where its texts come from.
+
+    Attributes:
+        task: the task's name, the key of its batches.
+        class_names: in the order of their indices.
+    """
+
+    task: ClassVar[str]
+    class_names: ClassVar[tuple[str, ...]]
+
+    @property
+    def sources(self) -> Sequence[TextDataModule]:
+        """This module itself."""
+        return (self,)
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:  # type: ignore[override]
+        """Task -> class names."""
+        return {self.task: self.class_names}
+
+    @abstractmethod
+    def fetch(self) -> None:
+        """Download and extract whatever is absent under `root`."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """What tells these source files from others, without reading them all; called after `fetch`."""
+
+    @abstractmethod
+    def read(self, split: str) -> RawSplit:
+        """All texts of the publisher's "train" or "test" split, in a fixed order."""

@@ -1,0 +1,58 @@
+"""Rigid alignment of two embeddings of the same models, to compare theta between seeds of the meta-model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Alignment(NamedTuple):
+    """Is it the same map, only moved, turned or mirrored?
+
+    Attributes:
+        aligned: the moving embedding laid over the fixed one `[N, D]`, D the larger of the two, in float64.
+        residual: how far every model still is from its counterpart `[N]`.
+        scale: factor applied to the moving embedding; 1 unless asked for.
+    """
+
+    aligned: Tensor
+    residual: Tensor
+    scale: float
+
+
+def procrustes_align(moving: Tensor, fixed: Tensor, *, scale: bool = False) -> Alignment:
+    """How different are two embeddings of the same models, once position and orientation are discounted?
+
+    Finds the translation and orthogonal map (reflections included), and on request the scale, with the least
+    summed squared distance. Embeddings of different D are padded with zeros to the larger.
+
+    Args:
+        moving: embedding to lay over the other `[N, D1]`.
+        fixed: embedding that stays `[N, D2]`; row n is the same model in both.
+        scale: also fit one factor for all axes.
+
+    Raises:
+        ValueError: if the embeddings do not hold the same number of models, or hold NaN or infinity.
+
+    Source: Schoenemann, "A generalized solution of the orthogonal Procrustes problem", Psychometrika, 1966.
+    """
+    if moving.ndim != 2 or fixed.ndim != 2 or len(moving) != len(fixed) or not len(moving):
+        raise ValueError(f"both must be [N, D] of the same N, got {list(moving.shape)}, {list(fixed.shape)}")
+    width = max(moving.shape[1], fixed.shape[1])
+    source, target = _padded(moving, width), _padded(fixed, width)
+    if not (source.isfinite().all() and target.isfinite().all()):
+        raise ValueError("an embedding holds NaN or infinity")
+    centre = target.mean(0)
+    source, target = source - source.mean(0), target - centre
+    left, singular, right = torch.linalg.svd(source.T @ target)
+    spread = source.square().sum()
+    factor = float(singular.sum() / spread) if scale and spread > 0 else 1.0
+    aligned = factor * source @ (left @ right)
+    return Alignment(aligned + centre, torch.linalg.vector_norm(aligned - target, dim=1), factor)
+
+
+def _padded(points: Tensor, width: int) -> Tensor:
+    """The points in float64 on the CPU with zeros for missing dimensions `[N, width]`."""
+    return torch.nn.functional.pad(points.detach().cpu().double(), (0, width - points.shape[1]))

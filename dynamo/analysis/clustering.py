@@ -1,0 +1,178 @@
+"""Do models of one kind lie together? The numbers behind "clusters by size, architecture, task, policy"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Metric = Literal["euclidean", "precomputed"]
+
+_CHUNK_ELEMENTS = 4_000_000
+_TIE = 1e-9
+
+
+class PermutationTest(NamedTuple):
+    """Could this clustering be chance?
+
+    Attributes:
+        statistic: silhouette of the true groups.
+        p_value: `(1 + #{null >= statistic}) / (1 + permutations)`, so it is never 0.
+        null_mean: mean silhouette of shuffled groups.
+        null_std: standard deviation of the same.
+    """
+
+    statistic: float
+    p_value: float
+    null_mean: float
+    null_std: float
+
+
+class GroupDistances(NamedTuple):
+    """How far apart are the groups, and how wide is each?
+
+    Attributes:
+        groups: names in order of first appearance, G of them.
+        between: distances between centroids `[G, G]`.
+        within: mean distance between two members of a group `[G]`; NaN for a group of one, which has none.
+    """
+
+    groups: tuple[str, ...]
+    between: Tensor
+    within: Tensor
+
+
+def silhouette(points: Tensor, groups: Sequence[str], metric: Metric = "euclidean") -> float:
+    """How clearly do the groups separate? 1 is perfectly, 0 not at all, below 0 is mixed up.
+
+    The mean over members of `(b - a) / max(a, b)`: `a` is the mean distance to the rest of the own group,
+    `b` to the nearest other group. A member that is alone in its group scores 0, as in scikit-learn.
+
+    Args:
+        points: `[N, any]`, such as theta or its first two principal components; or the distances
+            themselves `[N, N]` with `metric="precomputed"`, such as those of SVCCA.
+        groups: one name per point.
+        metric: what `points` holds.
+
+    Raises:
+        ValueError: if there are fewer than two groups, or no group has two members.
+    """
+    distances = _distances(points, groups, metric)
+    _, index = _group_index(groups)
+    return float(_silhouettes(distances, index.unsqueeze(0))[0])
+
+
+def permutation_test(
+    points: Tensor,
+    groups: Sequence[str],
+    permutations: int = 10_000,
+    seed: int = 0,
+    metric: Metric = "euclidean",
+) -> PermutationTest:
+    """Is the silhouette larger than chance would make it, had the group names nothing to do with the points?
+
+    Distances are computed once; the names are shuffled over them, many shuffles at a time.
+
+    Args:
+        points: as in `silhouette`.
+        groups: one name per point.
+        permutations: number of shuffles.
+        seed: decides the shuffles.
+        metric: what `points` holds.
+
+    Raises:
+        ValueError: as `silhouette`, or if `permutations` is below 1.
+    """
+    if permutations < 1:
+        raise ValueError(f"permutations must be at least 1, got {permutations}")
+    distances = _distances(points, groups, metric)
+    names, index = _group_index(groups)
+    statistic = float(_silhouettes(distances, index.unsqueeze(0))[0])
+    generator = torch.Generator().manual_seed(seed)
+    chunk = max(1, _CHUNK_ELEMENTS // (len(groups) * len(names)))
+    parts = []
+    for start in range(0, permutations, chunk):
+        shape = (min(chunk, permutations - start), len(groups))
+        order = torch.rand(shape, generator=generator, dtype=torch.float64).argsort(1)
+        parts.append(_silhouettes(distances, index[order]))
+    null = torch.cat(parts)
+    at_least = int((null >= statistic - _TIE).sum())  # equal groupings differ by rounding, and are ties
+    return PermutationTest(
+        statistic=statistic,
+        p_value=(1 + at_least) / (1 + permutations),
+        null_mean=float(null.mean()),
+        null_std=float(null.std(correction=0)),
+    )
+
+
+def group_distances(points: Tensor, groups: Sequence[str]) -> GroupDistances:
+    """How far apart are the groups' centroids, measured against the spread inside each group?
+
+    Args:
+        points: `[N, D]`.
+        groups: one name per point; a single group, and groups of one, are allowed.
+
+    Raises:
+        ValueError: if `points` and `groups` do not match.
+    """
+    values = _checked(points, groups)
+    names, index = _group_index(groups)
+    centroids = torch.stack([values[index == g].mean(0) for g in range(len(names))])
+    spreads = [_pairwise(values[index == g]) for g in range(len(names))]
+    within = [d.sum() / (len(d) * (len(d) - 1)) if len(d) > 1 else d.new_tensor(torch.nan) for d in spreads]
+    return GroupDistances(names, _pairwise(centroids), torch.stack(within))
+
+
+def _silhouettes(distances: Tensor, index: Tensor) -> Tensor:
+    """Mean silhouette of P groupings `[P, N]` of the same points, given their distances `[N, N]`: `[P]`."""
+    shuffles, points = index.shape
+    groups = int(index.max()) + 1
+    member = torch.nn.functional.one_hot(index.T, groups)  # [N, P, G], so that one matrix product does it all
+    counts = member[:, 0].sum(0)  # [G], the same for every shuffle
+    flat = member.to(distances.dtype).reshape(points, shuffles * groups)
+    sums = (distances @ flat).view(points, shuffles, groups)  # of every point's distances to every group
+    own = counts[index.T]
+    inside = sums.gather(2, index.T.unsqueeze(2)).squeeze(2) / (own - 1).clamp(min=1)
+    outside = (sums / counts).masked_fill(member.bool(), torch.inf).amin(2)
+    scores = (outside - inside) / torch.maximum(inside, outside).clamp(min=torch.finfo(distances.dtype).tiny)
+    return torch.where(own > 1, scores, 0.0).mean(0)
+
+
+def _distances(points: Tensor, groups: Sequence[str], metric: Metric) -> Tensor:
+    """Checked distances `[N, N]` in float64, for groups of which a silhouette exists."""
+    values = _checked(points, groups)
+    kinds = len(set(groups))
+    if kinds < 2:
+        raise ValueError("a silhouette compares groups: at least two are needed, all members have the same")
+    if kinds == len(groups):
+        raise ValueError(f"every one of the {kinds} groups has one member: a silhouette needs a group of two")
+    if metric == "euclidean":
+        return _pairwise(values)
+    if values.shape[0] != values.shape[1]:
+        raise ValueError(f"precomputed distances must be [N, N], got {list(values.shape)}")
+    if values.diagonal().any():
+        raise ValueError("precomputed distances must be 0 on the diagonal (similarities were given?)")
+    return values
+
+
+def _checked(points: Tensor, groups: Sequence[str]) -> Tensor:
+    """The points as finite float64 on the CPU, one row per group name."""
+    if points.ndim != 2 or len(points) != len(groups) or not len(groups):
+        raise ValueError(f"points {list(points.shape)} must be [N, D] with one group each, not {len(groups)}")
+    values = points.detach().cpu().double()
+    if not values.isfinite().all():
+        raise ValueError("points hold NaN or infinity")
+    return values
+
+
+def _pairwise(values: Tensor) -> Tensor:
+    """Euclidean distances `[N, N]` from differences, not inner products, so that equal points give 0."""
+    return torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _group_index(groups: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
+    """Names in order of first appearance, and for every member the index of its name `[N]`."""
+    names = tuple(dict.fromkeys(groups))
+    return names, torch.tensor([names.index(group) for group in groups])

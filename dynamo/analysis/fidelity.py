@@ -1,0 +1,244 @@
+"""How well do the emulators follow their originals? Sums over batches that add up the same on any split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynamo.types import Trajectory
+
+_SCALARS = ("items", "steps", "divergence", "agreeing", "correct", "original_correct")
+"""What is summed per member besides the hidden states."""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well does each emulator follow its original? Tensors `[N]`, float64 on the CPU.
+
+    Attributes:
+        variance_explained: share of the variance of h that V(s) accounts for; 1 is perfect, 0 is no better
+            than always answering the mean of h, and there is no lower limit. Averaged over stages.
+        kl: mean over steps of KL(softmax(y) || softmax(v)); 0 is perfect.
+        agreement: share of items which both give the same class at the last real step.
+        accuracy: share of items which the emulator gives the right class.
+        original_accuracy: share of items which the base model gives the right class.
+    """
+
+    variance_explained: Tensor
+    kl: Tensor
+    agreement: Tensor
+    accuracy: Tensor
+    original_accuracy: Tensor
+
+
+class FidelitySums:
+    """Everything `Fidelity` is made of, accumulated over batches, mergeable over processes.
+
+    Batches, and processes with shards of any size (none included), combine by Chan's parallel update of mean
+    and summed squares, so a large offset of h costs no digits. To combine processes, gather the rows of
+    `as_tensor()` and hand them to `from_tensor`; they do not add up by a plain sum:
+
+        total = FidelitySums.from_tensor(self.all_gather(sums.as_tensor().to(self.device)))
+
+    Args:
+        members: number of models N in the bundle.
+        units: width of each stage: `(H,)` for recurrent networks, the channels of each stage for a ResNet
+            (whose variance is taken per channel, over items and pixels).
+    """
+
+    def __init__(self, members: int, units: Sequence[int]) -> None:
+        self.members, self.units = members, tuple(units)
+        self._scalars = torch.zeros(len(_SCALARS), members, dtype=torch.float64)
+        self._counts = [torch.zeros(members, 1, dtype=torch.float64) for _ in self.units]
+        self._error = [torch.zeros(members, 1, dtype=torch.float64) for _ in self.units]
+        self._mean = [torch.zeros(members, width, dtype=torch.float64) for width in self.units]
+        self._spread = [torch.zeros(members, width, dtype=torch.float64) for width in self.units]
+
+    def update(
+        self,
+        original: Trajectory,
+        mapped_hidden: tuple[Tensor, ...],
+        emulated_output: Tensor,
+        targets: Tensor,
+        real_steps: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> None:
+        """Adds one batch; values at steps that are not counted are never looked at.
+
+        Args:
+            original: states and logits of the base models.
+            mapped_hidden: V_n(s), the stages of `original.hidden` as the emulator has them.
+            emulated_output: logits of the emulator, of the shape of `original.output`.
+            targets: classes `[B]`.
+            real_steps: which steps count, bool `[B, T]`; None where the output is `[N, B, C]` (ResNet).
+            lengths: real steps of every item `[B]`; None in the same case.
+
+        Raises:
+            ValueError: if shapes do not fit together.
+        """
+        self._check(original, mapped_hidden, emulated_output, real_steps, lengths)
+        steps = None if real_steps is None else real_steps.flatten().nonzero().squeeze(1)
+        for stage, (truth, guess) in enumerate(zip(original.hidden, mapped_hidden, strict=True)):
+            for n in range(self.members):  # one member at a time: float64 copies of all would not fit
+                h = _rows(truth[n], steps, channels_first=real_steps is None)
+                error = (h - _rows(guess[n], steps, channels_first=real_steps is None)).square().sum()
+                mean = h.sum(0) / max(len(h), 1)
+                spread = (h - mean).square().sum(0)
+                self._add_moments(stage, n, len(h), error.cpu(), mean.cpu(), spread.cpu())
+        for n in range(self.members):
+            self._add_outputs(n, original.output[n], emulated_output[n], targets, steps, lengths)
+
+    def merge(self, other: FidelitySums) -> None:
+        """Takes in what another one counted, as if its batches had come here.
+
+        Raises:
+            ValueError: if the other one is about another number of members or units.
+        """
+        if (self.members, self.units) != (other.members, other.units):
+            raise ValueError(f"{other.members, other.units} cannot be merged into {self.members, self.units}")
+        self._scalars += other._scalars
+        for stage in range(len(self.units)):
+            for n in range(self.members):
+                moments = (other._error[stage][n, 0], other._mean[stage][n], other._spread[stage][n])
+                self._add_moments(stage, n, float(other._counts[stage][n]), *moments)
+
+    def as_tensor(self) -> Tensor:
+        """All of it as one flat float64 tensor `[K]`, equally long on every process, its layout in front."""
+        header = torch.tensor([self.members, len(self.units), *self.units], dtype=torch.float64)
+        return torch.cat([header, *(part.flatten() for part in self._parts())])
+
+    @classmethod
+    def from_tensor(cls, rows: Tensor) -> FidelitySums:
+        """Makes one of one or many `as_tensor()`, merging in the order of the rows.
+
+        Args:
+            rows: `[K]`, or gathered from R processes `[R, K]`, float64.
+
+        Raises:
+            ValueError: if `rows` is not what `as_tensor` makes.
+        """
+        if rows.dtype != torch.float64 or rows.ndim not in (1, 2) or not rows.numel():
+            raise ValueError(f"expected float64 [K] or [R, K], got {rows.dtype} {list(rows.shape)}")
+        total: FidelitySums | None = None
+        for row in rows.detach().cpu().reshape(-1, rows.shape[-1]):
+            members, stages = int(row[0]), int(row[1])
+            one = cls(members, [int(width) for width in row[2 : 2 + stages]])
+            parts = one._parts()
+            sizes = [part.numel() for part in parts]
+            if 2 + stages + sum(sizes) != len(row):
+                raise ValueError(f"a row of {len(row)} numbers does not fit the layout in its own header")
+            for part, values in zip(parts, row[2 + stages :].split(sizes), strict=True):
+                part.copy_(values.view_as(part))
+            if total is None:
+                total = one
+            else:
+                total.merge(one)
+        assert total is not None
+        return total
+
+    def result(self) -> Fidelity:
+        """What the sums say.
+
+        Raises:
+            ValueError: if nothing has been counted.
+        """
+        items, steps, divergence, agreeing, correct, original_correct = self._scalars
+        if not (items > 0).all() or not (steps > 0).all():
+            raise ValueError("no batch has been counted: fidelity of nothing is not defined")
+        stages = []
+        for error, spread in zip(self._error, self._spread, strict=True):
+            missed, total = error.squeeze(1), spread.sum(1)
+            unexplained = torch.where(missed == 0, 0.0, missed / total)  # a constant h can be met exactly
+            stages.append(1 - unexplained)
+        return Fidelity(
+            variance_explained=torch.stack(stages).mean(0),
+            kl=divergence / steps,
+            agreement=agreeing / items,
+            accuracy=correct / items,
+            original_accuracy=original_correct / items,
+        )
+
+    def _parts(self) -> list[Tensor]:
+        """Every tensor of the state, in the order of `as_tensor`."""
+        return [self._scalars, *self._counts, *self._error, *self._mean, *self._spread]
+
+    def _add_moments(self, stage: int, n: int, count: float, error: Tensor, mean: Tensor, spread: Tensor) -> None:
+        """Chan's update: joins count, mean and squares about the mean of new rows to those of one member."""
+        if count == 0:
+            return
+        before = float(self._counts[stage][n])
+        delta = mean - self._mean[stage][n]
+        total = before + count
+        self._counts[stage][n] = total
+        self._error[stage][n] += error
+        self._mean[stage][n] += delta * (count / total)
+        self._spread[stage][n] += spread + delta.square() * (before * count / total)
+
+    def _add_outputs(
+        self,
+        n: int,
+        original: Tensor,
+        emulated: Tensor,
+        targets: Tensor,
+        steps: Tensor | None,
+        lengths: Tensor | None,
+    ) -> None:
+        """Adds one member's logits `[B, T, C]` or `[B, C]`."""
+        log_y = _rows(original, steps).log_softmax(-1)
+        log_v = _rows(emulated, steps).log_softmax(-1)
+        divergence = torch.nn.functional.kl_div(log_v, log_y, reduction="sum", log_target=True)
+        answer, emulated_answer = (_last(output, lengths).argmax(-1) for output in (original, emulated))
+        sums = (
+            divergence.new_tensor(len(targets)),
+            divergence.new_tensor(len(log_y)),
+            divergence,
+            (answer == emulated_answer).sum(),
+            (emulated_answer == targets).sum(),
+            (answer == targets).sum(),
+        )
+        self._scalars[:, n] += torch.stack([value.double() for value in sums]).cpu()
+
+    def _check(
+        self,
+        original: Trajectory,
+        mapped_hidden: tuple[Tensor, ...],
+        emulated_output: Tensor,
+        real_steps: Tensor | None,
+        lengths: Tensor | None,
+    ) -> None:
+        """Raises ValueError where the parts of a batch do not fit together."""
+        shapes = [tuple(h.shape) for h in original.hidden]
+        mapped = [tuple(h.shape) for h in mapped_hidden]
+        if shapes != mapped:
+            raise ValueError(f"hidden states {shapes} and their emulation {mapped} differ in shape")
+        if original.output.shape != emulated_output.shape:
+            raise ValueError(f"logits {list(original.output.shape)} and {list(emulated_output.shape)} differ in shape")
+        if (real_steps is None) != (original.output.ndim == 3) or (real_steps is None) != (lengths is None):
+            raise ValueError("real_steps and lengths belong to outputs [N, B, T, C], and only to those")
+        found = tuple(shape[2 if real_steps is None else 3] for shape in shapes)
+        if found != self.units or any(shape[0] != self.members for shape in shapes):
+            raise ValueError(f"made for {self.members} members of units {self.units}, got hidden {shapes}")
+
+
+def _double(tensor: Tensor) -> Tensor:
+    """Detached float64, on the same device if that has float64 at all."""
+    return (tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()).double()
+
+
+def _rows(values: Tensor, steps: Tensor | None, channels_first: bool = False) -> Tensor:
+    """The counted rows of one member's `[B, T, H]`, `[B, C]` or `[B, c, h, w]` as float64 `[rows, width]`."""
+    if channels_first:
+        values = values.movedim(1, -1)
+    values = values.flatten(0, -2)
+    return _double(values if steps is None else values[steps])
+
+
+def _last(output: Tensor, lengths: Tensor | None) -> Tensor:
+    """Logits at the last real step of every item: `[B, T, C]` or `[B, C]` to `[B, C]`."""
+    if lengths is None:
+        return output
+    items = torch.arange(len(output), device=output.device)
+    return output[items, lengths.to(output.device) - 1]

@@ -1,0 +1,20 @@
+"""The one network that emulates a population, conditioned on theta."""
+
+from dynamo.meta.alignment import AffineAlignment, Alignment, IdentityAlignment, MLPAlignment
+from dynamo.meta.embedding import ModelEmbedding
+from dynamo.meta.losses import hidden_loss, output_loss
+from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.meta.task import Comparison, MetaTask
+
+__all__ = [
+    "AffineAlignment",
+    "Alignment",
+    "Comparison",
+    "IdentityAlignment",
+    "MLPAlignment",
+    "MetaTask",
+    "ModelEmbedding",
+    "RecurrentMetaModel",
+    "hidden_loss",
+    "output_loss",
+]

@@ -1,0 +1,95 @@
+"""V_n: how a state of the meta-model reads as a state of base model n (Figure 2 of the paper)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+AlignmentKind = Literal["affine", "identity", "mlp"]
+
+
+class Alignment(nn.Module, ABC):
+    """How do states of the meta-model read as states of base models? One map per member, shared over time.
+
+    It absorbs the arbitrary basis of a member's hidden units, which is why the embedding is "less sensitive to
+    reparameterization" (abstract of the paper). The form of V_n is not given in the paper.
+    """
+
+    @abstractmethod
+    def forward(self, states: Tensor, members: Tensor | None = None) -> Tensor:
+        """Meta states `[n, T, B, S]` of the chosen members (all by default) -> base states `[n, T, B, H]`."""
+
+    @torch.no_grad()
+    def start_at(self, mean: Tensor, members: Tensor) -> None:
+        """Begin at the mean state `[n, H]` of these members, the best constant answer, where V_n has a bias."""
+
+
+class AffineAlignment(Alignment):
+    """V_n(s) = s W_n + b_n.
+
+    Args:
+        count: N.
+        size: S.
+        target_size: H.
+    """
+
+    def __init__(self, count: int, size: int, target_size: int) -> None:
+        super().__init__()
+        bound = size**-0.5
+        self.weight = nn.Parameter(torch.empty(count, size, target_size).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(count, target_size))
+
+    def forward(self, states: Tensor, members: Tensor | None = None) -> Tensor:
+        """See `Alignment.forward`."""
+        weight, bias = (p if members is None else p[members] for p in (self.weight, self.bias))
+        flat = states.flatten(1, 2)
+        return torch.baddbmm(bias.unsqueeze(1), flat, weight).unflatten(1, states.shape[1:3])
+
+    @torch.no_grad()
+    def start_at(self, mean: Tensor, members: Tensor) -> None:
+        """See `Alignment.start_at`."""
+        self.bias[members] = mean
+
+
+class IdentityAlignment(Alignment):
+    """V_n(s) = s: the meta-model has to use the very basis of the members; needs S = H."""
+
+    def __init__(self, count: int, size: int, target_size: int) -> None:
+        super().__init__()
+        if size != target_size:
+            raise ValueError(
+                f"alignment 'identity' needs as many meta states as base states, but S = {size} and "
+                f"H = {target_size}; set hidden_size to {target_size} or choose alignment 'affine'."
+            )
+
+    def forward(self, states: Tensor, members: Tensor | None = None) -> Tensor:
+        """See `Alignment.forward`."""
+        return states
+
+
+class MLPAlignment(Alignment):
+    """V_n(s) = tanh(s A_n + a_n) W_n + b_n, with as many hidden units as base states."""
+
+    def __init__(self, count: int, size: int, target_size: int) -> None:
+        super().__init__()
+        self.inner = AffineAlignment(count, size, target_size)
+        self.outer = AffineAlignment(count, target_size, target_size)
+
+    def forward(self, states: Tensor, members: Tensor | None = None) -> Tensor:
+        """See `Alignment.forward`."""
+        return self.outer(torch.tanh(self.inner(states, members)), members)
+
+    @torch.no_grad()
+    def start_at(self, mean: Tensor, members: Tensor) -> None:
+        """See `Alignment.start_at`."""
+        self.outer.start_at(mean, members)
+
+
+ALIGNMENTS: dict[str, type[AffineAlignment] | type[IdentityAlignment] | type[MLPAlignment]] = {
+    "affine": AffineAlignment,
+    "identity": IdentityAlignment,
+    "mlp": MLPAlignment,
+}

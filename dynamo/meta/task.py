@@ -1,0 +1,316 @@
+"""`MetaTask`: trains the one network that emulates a whole population, and with it the map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from dynamo.meta.alignment import ALIGNMENTS, Alignment, AlignmentKind
+from dynamo.meta.embedding import ModelEmbedding
+from dynamo.meta.losses import Distance, hidden_distance, hidden_loss, masked_mean, output_loss
+from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.population.artifact import Population
+from dynamo.population.manifest import PopulationError
+from dynamo.population.members import Member
+from dynamo.population.optimisation import Schedule, adam, check_finite, learning_rate_factor
+from dynamo.population.sources import load_populations
+from dynamo.types import TaskBatch, Trajectory
+
+REMEDY = "Lower the learning rate (lr, theta_lr) or the gradient clipping (clip)."
+
+
+class Comparison(NamedTuple):
+    """Some members of one bundle beside their emulators, on one batch.
+
+    Attributes:
+        bundle: index of the bundle.
+        members: indices of the members inside the bundle, `[n]`.
+        original: what the base models did; hidden `([n, B, T, H],)`, output `[n, B, T, C]`.
+        mapped: V_n(s), `[n, B, T, H]`.
+        emulated: logits of the emulators, `[n, B, T, C]`.
+        batch: the items.
+    """
+
+    bundle: int
+    members: Tensor
+    original: Trajectory
+    mapped: Tensor
+    emulated: Tensor
+    batch: TaskBatch
+
+
+class MetaTask(LightningModule):
+    """How does a population become a map? Fits theta_n, V_n and one meta-model to emulate every member.
+
+    Minimises the mean over members of L_hidden(n) + lambda * L_output(n) (Figures 1 and 2 of the paper). No
+    label is used. The population is frozen, runs beside the meta-model, and is not part of the checkpoint.
+
+    Logs `train/loss`, `train/hidden`, `train/output`, `train/loss/GROUP`. What it reaches on held-out items
+    is measured by the `fidelity` callback.
+
+    Args:
+        population: folder of a trained population, a list of folders, or a pattern such as
+            `runs/x/snapshots/*`; several are joined.
+        vocab_size: number of token ids; linked from the data.
+        network: F and G.
+        dimensions: D.
+        alignment: V_n: affine, identity or mlp.
+        distance: d in L_hidden: l2 or l1.
+        normalise: divide L_hidden by the spread of the member's states, measured on the calibration batch.
+        output_weight: lambda; 0 compares hidden states alone (Figures 4 and 9 of the paper).
+        burn_in: steps at the start of an item that count in no loss; an item's last step always counts.
+        members_per_step: how many members, drawn anew, take part in a step; all by default. Bounds memory.
+        calibration_items: how many training items the spread is measured on.
+        lr: learning rate of Adam.
+        theta_lr: learning rate of theta.
+        alignment_weight_decay: decoupled weight decay of V_n.
+        clip: largest norm of the gradient; 0 for none.
+        schedule: cosine or constant.
+        warmup_steps: steps until the full learning rate.
+        seed: of the draws of members.
+
+    Raises:
+        PopulationError: the population is missing, damaged, or does not fit the data's vocabulary size.
+        ValueError: an option out of its range.
+    """
+
+    def __init__(
+        self,
+        population: str | list[str],
+        vocab_size: int,
+        network: Callable[[int, Mapping[str, int], int], RecurrentMetaModel] = RecurrentMetaModel,
+        dimensions: int = 16,
+        alignment: AlignmentKind = "affine",
+        distance: Distance = "l2",
+        normalise: bool = True,
+        output_weight: float = 1.0,
+        burn_in: int = 0,
+        members_per_step: int | None = None,
+        calibration_items: int = 256,
+        lr: float = 3e-3,
+        theta_lr: float = 1e-2,
+        alignment_weight_decay: float = 0.0,
+        clip: float = 1.0,
+        schedule: Schedule = "cosine",
+        warmup_steps: int = 30,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_options(dimensions, output_weight, burn_in, members_per_step, calibration_items)
+        self.population = load_populations([population] if isinstance(population, str) else population)
+        _check_vocabulary(self.population, vocab_size)
+        self.distance, self.normalise, self.output_weight, self.burn_in = distance, normalise, output_weight, burn_in
+        self.members_per_step, self.calibration_items = members_per_step, calibration_items
+        self.lr, self.theta_lr, self.alignment_weight_decay = lr, theta_lr, alignment_weight_decay
+        self.clip, self.schedule, self.warmup_steps, self.seed = clip, schedule, warmup_steps, seed
+
+        classes = {t: b.classes for t, b in zip(self.population.tasks, self.population.bundles, strict=True)}
+        self.network = network(vocab_size, classes, dimensions)
+        self.embedding = ModelEmbedding(len(self.population), dimensions)
+        self.alignments = nn.ModuleList(
+            ALIGNMENTS[alignment](bundle.count, self.network.hidden_size, bundle.hidden_sizes[0])
+            for bundle in self.population.bundles
+        )
+        self.spread: Tensor
+        self.calibrated: Tensor
+        self.register_buffer("spread", torch.ones(len(self.population)))
+        self.register_buffer("calibrated", torch.tensor(False))
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The members, in the order of theta."""
+        return self.population.members
+
+    @property
+    def theta(self) -> Tensor:
+        """The map as it is now: `[N, D]`, detached."""
+        return self.embedding.theta.detach()
+
+    def forward(self, theta: Tensor, inputs: Tensor, task: str) -> Trajectory:
+        """What do the networks at points `[P, D]` do on inputs `[B, T]`? Hidden are meta states `[P, B, T, S]`."""
+        return self.network(theta, inputs, task)  # type: ignore[no-any-return]
+
+    def on_fit_start(self) -> None:
+        """Move the population here, check that it fits the data, and measure the spread of its states once."""
+        self._check_fingerprint()
+        self.population.to(self.device)
+        if not bool(self.calibrated):
+            self._calibrate()
+
+    def on_validation_start(self) -> None:
+        """Move the population here."""
+        self.population.to(self.device)
+
+    def on_test_start(self) -> None:
+        """Move the population here, and check that it fits the data."""
+        self._check_fingerprint()
+        self.population.to(self.device)
+
+    def training_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> Tensor:
+        """Mean of L_hidden + lambda * L_output over the members of this step."""
+        hidden, output, indices = [], [], []
+        for part in self.compare(batch, self._draw()):
+            mask = part.batch.real_steps(self.burn_in)
+            index = part.members + self._first(part.bundle)
+            hidden.append(
+                hidden_loss(part.mapped, part.original.hidden[0], mask, self.spread[index], self.distance)
+            )
+            output.append(output_loss(part.emulated, part.original.output, mask))
+            indices.append(index)
+        each_hidden, each_output, index = torch.cat(hidden), torch.cat(output), torch.cat(indices)
+        losses = each_hidden + self.output_weight * each_output
+        chosen = [self.members[i] for i in index.tolist()]
+        check_finite(losses, [m.name for m in chosen], self.global_step, REMEDY)
+        scalars = {"hidden": each_hidden.mean(), "output": each_output.mean()}
+        for name in dict.fromkeys(m.group for m in chosen):
+            scalars[f"loss/{name}"] = losses[[i for i, m in enumerate(chosen) if m.group == name]].mean()
+        self.log_dict({f"train/{key}": value.detach() for key, value in scalars.items()})
+        loss = losses.mean()
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> None:
+        """Nothing by itself: callbacks ask `compare` what they want to know."""
+
+    def test_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> None:
+        """Nothing by itself, as in validation."""
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Adam, with a learning rate of its own for theta."""
+        groups = [
+            {"params": list(self.network.parameters())},
+            {"params": list(self.alignments.parameters()), "weight_decay": self.alignment_weight_decay},
+            {"params": list(self.embedding.parameters()), "lr": self.theta_lr},
+        ]
+        optimizer = adam([group for group in groups if group["params"]], self.lr)
+        total = int(self.trainer.estimated_stepping_batches)
+        factor = learning_rate_factor(self.schedule, total, self.warmup_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip to `clip`, or to the trainer's `gradient_clip_val` where that is set."""
+        value = self.clip if gradient_clip_val is None else gradient_clip_val
+        self.clip_gradients(optimizer, value or None, gradient_clip_algorithm or "norm")
+
+    def compare(
+        self, batch: Mapping[str, TaskBatch], select: Sequence[Tensor] | None = None
+    ) -> Iterator[Comparison]:
+        """Run originals and emulators side by side, bundle after bundle.
+
+        Args:
+            batch: items per task; bundles whose task is not in it are left out.
+            select: per bundle the indices of the members that run; all by default.
+
+        Yields:
+            One `Comparison` per bundle that runs.
+        """
+        originals = self.population.run(batch, select)
+        for index, (original, task) in enumerate(zip(originals, self.population.tasks, strict=True)):
+            if original is None:
+                continue
+            count = self.population.bundles[index].count
+            members = torch.arange(count) if select is None else select[index]
+            members = members.to(self.device)
+            theta = self.embedding(members + self._first(index))
+            states = self.network(theta, batch[task].inputs, task)
+            alignment = self.alignments[index]
+            assert isinstance(alignment, Alignment)
+            mapped = alignment(states.hidden[0].transpose(1, 2), members).transpose(1, 2)
+            yield Comparison(index, members, original, mapped, states.output, batch[task])
+
+    def chunks(self, size: int = 32) -> Iterator[list[Tensor]]:
+        """All members in parts of at most `size`, as `compare` selects them; bounds memory in evaluation."""
+        for index, bundle in enumerate(self.population.bundles):
+            for part in torch.arange(bundle.count).split(size):
+                empty = part[:0]
+                yield [part if other == index else empty for other in range(len(self.population.bundles))]
+
+    def _first(self, bundle: int) -> int:
+        """Index of a bundle's first member in theta."""
+        return sum(other.count for other in self.population.bundles[:bundle])
+
+    def _draw(self) -> list[Tensor] | None:
+        """The members of this step: a function of the seed and the number of batches done."""
+        total = len(self.population)
+        if self.members_per_step is None or self.members_per_step >= total:
+            return None
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        drawn = np.sort(np.random.default_rng([self.seed, done]).permutation(total)[: self.members_per_step])
+        first, parts = 0, []
+        for bundle in self.population.bundles:
+            mine = drawn[(drawn >= first) & (drawn < first + bundle.count)] - first
+            parts.append(torch.from_numpy(mine))
+            first += bundle.count
+        return parts
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Measure the mean and the spread of every member's states, and start V_n at the mean."""
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        batch = datamodule.calibration_batch(self.calibration_items)
+        batch = {task: TaskBatch(*(v.to(self.device) for v in part)) for task, part in batch.items()}
+        for chunk in self.chunks():
+            for index, original in enumerate(self.population.run(batch, chunk)):
+                if original is None:
+                    continue
+                hidden, mask = original.hidden[0], batch[self.population.tasks[index]].real_steps(self.burn_in)
+                weight = mask[None, :, :, None].to(hidden)
+                mean = (hidden * weight).sum((1, 2)) / weight.sum()
+                spread = masked_mean(hidden_distance(hidden, mean[:, None, None], self.distance), mask)
+                self._store(index, chunk[index].to(self.device), mean.clone(), spread.clone())
+        self.calibrated.fill_(True)
+
+    def _store(self, bundle: int, members: Tensor, mean: Tensor, spread: Tensor) -> None:
+        still = [self.members[int(i) + self._first(bundle)].name for i in members[spread < 1e-12]]
+        if still:
+            raise PopulationError(f"The states of {', '.join(still)} never change; there is nothing to emulate.")
+        if self.normalise:
+            self.spread[members + self._first(bundle)] = spread
+        alignment = self.alignments[bundle]
+        assert isinstance(alignment, Alignment)
+        alignment.start_at(mean, members)
+
+    def _check_fingerprint(self) -> None:
+        mine = self.population.fingerprint
+        data: Mapping[str, str] = getattr(self.trainer.datamodule, "fingerprint", {})  # type: ignore[attr-defined]
+        if "vocabulary" in mine and mine["vocabulary"] != data.get("vocabulary", mine["vocabulary"]):
+            raise PopulationError(
+                f"The population was trained with vocabulary {mine['vocabulary'][:8]}, the data module has "
+                f"{data['vocabulary'][:8]}; use the same data options for both (vocabulary size, data set, seed)."
+            )
+
+
+def _check_options(
+    dimensions: int, output_weight: float, burn_in: int, members_per_step: int | None, calibration_items: int
+) -> None:
+    if dimensions < 1:
+        raise ValueError(f"dimensions is {dimensions}; the map needs at least 1.")
+    if output_weight < 0:
+        raise ValueError(f"output_weight (lambda) is {output_weight}; it cannot be negative, 0 leaves outputs out.")
+    if burn_in < 0:
+        raise ValueError(f"burn_in is {burn_in}; it cannot be negative.")
+    if members_per_step is not None and members_per_step < 1:
+        raise ValueError(f"members_per_step is {members_per_step}; leave it out for all members.")
+    if calibration_items < 2:
+        raise ValueError(f"calibration_items is {calibration_items}; a spread needs at least 2 items.")
+
+
+def _check_vocabulary(population: Population, vocab_size: int) -> None:
+    for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
+        theirs = bundle.settings.get("vocab_size")
+        if theirs is not None and theirs != vocab_size:
+            raise PopulationError(
+                f"{members[0].name!r} reads a vocabulary of {theirs}, the data module's has {vocab_size}; "
+                "set data.init_args.vocab_size to the population's."
+            )

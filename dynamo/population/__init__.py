@@ -1,0 +1,23 @@
+"""The networks that are studied: batches in, trajectories out."""
+
+from dynamo.population.artifact import Population
+from dynamo.population.base import Bundle
+from dynamo.population.manifest import PopulationError
+from dynamo.population.members import Member, MemberGroup
+from dynamo.population.optimisation import DivergenceError
+from dynamo.population.recurrent import RecurrentBundle, RecurrentClassifier
+from dynamo.population.sources import load_populations
+from dynamo.population.task import PopulationTask
+
+__all__ = [
+    "Bundle",
+    "DivergenceError",
+    "Member",
+    "MemberGroup",
+    "Population",
+    "PopulationError",
+    "PopulationTask",
+    "RecurrentBundle",
+    "RecurrentClassifier",
+    "load_populations",
+]

@@ -1,0 +1,70 @@
+"""What a bundle is: the members of one architecture and one task, which run together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from dynamo.types import TaskBatch, Trajectory
+
+
+class Bundle(nn.Module, ABC):
+    """N networks of one architecture that run together; their parameters carry a leading `N`.
+
+    Attributes:
+        kind: name of the subclass in a manifest.
+        count: `N`.
+    """
+
+    kind: ClassVar[str]
+    count: int
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Everything but the count and the weights that `build` needs; plain JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, count: int, settings: dict[str, Any]) -> Self:
+        """A bundle of `count` untrained networks with these settings."""
+
+    @property
+    @abstractmethod
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """How many features each stage of `Trajectory.hidden` has: `(H,)` for a recurrent network."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> int:
+        """C, the number of classes of the readout."""
+
+    @abstractmethod
+    def forward(self, batch: TaskBatch, select: Tensor | None = None) -> Trajectory:
+        """Run the members on a batch.
+
+        Args:
+            batch: with a leading `N` where every (selected) member has its own items.
+            select: indices of the members that run, `[n]`; all by default.
+        """
+
+    @abstractmethod
+    def member(self, index: int) -> nn.Module:
+        """One member as an ordinary module, with its own copy of the weights."""
+
+    @torch.no_grad()
+    def join(self, others: Sequence[Bundle]) -> Self:
+        """One bundle that holds the members of this one and of others with the same settings, in order."""
+        parts = [self, *others]
+        joined = self.build(sum(part.count for part in parts), self.settings)
+        for name, parameter in joined.state_dict(keep_vars=True).items():
+            parameter.copy_(torch.cat([part.get_buffer_or_parameter(name) for part in parts]))
+        return joined
+
+    def get_buffer_or_parameter(self, name: str) -> Tensor:
+        """A stacked tensor `[N, ...]` by its name in the state dict."""
+        return self.state_dict(keep_vars=True)[name]

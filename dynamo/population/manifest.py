@@ -1,0 +1,138 @@
+"""`manifest.json`: the description that makes a folder of weights a population, and how it is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dynamo.population.members import Member
+from dynamo.types import UserError
+
+FORMAT = 1
+"""Version of the folder's layout; a reader refuses what it does not know."""
+
+NAME = "manifest.json"
+LARGEST_MANIFEST = 64 * 2**20
+"""Bytes; 100,000 members fit in, a file made to exhaust memory does not."""
+
+
+class PopulationError(UserError):
+    """A population folder is missing, damaged, or not what it says it is."""
+
+
+@dataclass(frozen=True)
+class BundleEntry:
+    """One bundle's line in the manifest.
+
+    Attributes:
+        file: name of the weights file inside the folder.
+        kind: which `Bundle` subclass it is.
+        task: what its members were trained on.
+        settings: what `Bundle.build` needs beside the count.
+        members: its members, in the order of the stacked weights.
+        sha256: of the weights file.
+    """
+
+    file: str
+    kind: str
+    task: str
+    settings: dict[str, Any]
+    members: tuple[Member, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a population but its weights.
+
+    Attributes:
+        bundles: one entry per bundle.
+        fingerprint: hash of the vocabulary and of the data the members were trained on.
+        class_names: the classes of every task.
+        config: how the population was trained, for people to read.
+    """
+
+    bundles: tuple[BundleEntry, ...]
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read and check a folder's manifest.
+
+        Raises:
+            PopulationError: it is not there, not JSON, of another format version, or its content is not sound.
+        """
+        path = folder / NAME
+        try:
+            if path.stat().st_size > LARGEST_MANIFEST:
+                raise PopulationError(f"{path} is larger than any manifest; this is no population folder.")
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise PopulationError(
+                f"No population at {folder}: {NAME} is missing. Train one first "
+                "(dynamo fit -c configs/population/...yaml), or correct the path."
+            ) from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise PopulationError(f"{path} cannot be read ({error}); copy or train the population again.") from error
+        try:
+            return _parse(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PopulationError(f"{path} is not a sound manifest: {error}.") from error
+
+
+def _parse(content: Any) -> Manifest:  # noqa: ANN401 - whatever JSON held
+    found = content["format"]
+    if found != FORMAT:
+        raise ValueError(f"its format version is {found!r}, this release reads {FORMAT}; use the release that wrote it")
+    bundles = tuple(_parse_bundle(entry) for entry in content["bundles"])
+    names = [member.name for entry in bundles for member in entry.members]
+    if not names:
+        raise ValueError("it has no members")
+    if len(set(names)) < len(names):
+        raise ValueError("two members have the same name")
+    class_names = {str(task): tuple(map(str, classes)) for task, classes in content["class_names"].items()}
+    fingerprint = {str(key): str(value) for key, value in content["fingerprint"].items()}
+    return Manifest(bundles, fingerprint, class_names, dict(content["config"]))
+
+
+def _parse_bundle(entry: Mapping[str, Any]) -> BundleEntry:
+    file = str(entry["file"])
+    if Path(file).name != file or not file.endswith(".safetensors"):
+        raise ValueError(f"{file!r} is not the name of a weights file inside the folder")
+    members = tuple(_parse_member(member) for member in entry["members"])
+    task = str(entry["task"])
+    for member in members:
+        if member.task != task:
+            raise ValueError(f"member {member.name!r} of task {member.task!r} stands in a bundle of task {task!r}")
+    return BundleEntry(file, str(entry["kind"]), task, dict(entry["settings"]), members, str(entry["sha256"]))
+
+
+def _parse_member(entry: Mapping[str, Any]) -> Member:
+    unknown = set(entry) - {f.name for f in fields(Member)}
+    if unknown:
+        raise ValueError(f"a member has unknown fields {sorted(unknown)}")
+    member = Member(**entry)
+    for text in (member.name, member.group, member.task, member.policy):
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} should be a text")
+    for number in (member.fraction, member.val_accuracy, member.test_accuracy):
+        if number is not None and not (isinstance(number, int | float) and math.isfinite(number)):
+            raise TypeError(f"member {member.name!r}: {number!r} should be a finite number")
+    return member
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,31 @@
+"""Where populations come from: folders, lists of folders, and patterns of folders."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+
+from dynamo.population.artifact import Population
+from dynamo.population.manifest import PopulationError
+
+
+def load_populations(places: Sequence[str]) -> Population:
+    """One population from one or many folders.
+
+    Args:
+        places: folders, or patterns such as `runs/x/snapshots/*` (in the order of their names).
+
+    Raises:
+        PopulationError: nothing is there, or what is there cannot be read or joined.
+    """
+    folders = []
+    for place in places:
+        found = sorted(glob.glob(place)) if glob.has_magic(place) else [place]  # noqa: PTH207 - absolute patterns too
+        if not found:
+            raise PopulationError(
+                f"No folder matches {place!r}. Train the population first (its configuration stands in "
+                "configs/population), or correct the pattern."
+            )
+        folders.extend(found)
+    populations = [Population.load(folder) for folder in folders]
+    return populations[0] if len(populations) == 1 else Population.join(populations)

@@ -1,0 +1,83 @@
+"""A run folder: where its parts lie, and which stages of it are done."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynamo.types import UserError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where does a run keep its things?
+
+    Attributes:
+        root: the folder.
+    """
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration `fit` was started with; serves `test` and `analyze` too."""
+        return self.root / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `last.ckpt` and `best.ckpt`."""
+        return self.root / "checkpoints"
+
+    @property
+    def results(self) -> Path:
+        """Folder of the numbers, as JSON."""
+        return self.root / "results"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the pictures, as PNG."""
+        return self.root / "figures"
+
+    def checkpoint(self, name: str) -> Path:
+        """The file of a checkpoint by its short name ("last", "best")."""
+        return self.checkpoints / f"{name}.ckpt"
+
+    def done(self, stage: str) -> bool:
+        """Whether a stage (fit, test, an analysis) has finished: its results are written last, and whole."""
+        return (self.results / f"{stage}.json").is_file()
+
+    def write_result(self, stage: str, content: dict[str, Any]) -> Path:
+        """Write a stage's numbers, whole or not at all."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        path = self.results / f"{stage}.json"
+        part = path.with_suffix(".json.tmp")
+        part.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
+        os.replace(part, path)
+        return path
+
+    def read_result(self, stage: str) -> dict[str, Any]:
+        """A finished stage's numbers.
+
+        Raises:
+            UserError: the stage has not finished.
+        """
+        path = self.results / f"{stage}.json"
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing: the stage {stage!r} of this run has not finished.") from None
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is damaged ({error}); delete it and run the stage {stage!r} again.") from None
+        return content
+
+    def started(self) -> bool:
+        """Whether a `fit` was ever started here."""
+        return self.config.exists() or self.checkpoints.exists()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON does not know
+    """Tensors and arrays as lists, paths as texts."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -1,0 +1,96 @@
+"""The words every part of the project shares: the dimension letters, `TaskBatch`, `Trajectory`, `Reader`.
+
+Every docstring and shape comment uses these letters:
+
+    N  models (base models, or points of the embedding)    B  batch (reviews, images)
+    T  time steps                                          H  hidden units of a base model
+    S  hidden units of the meta-model                      D  dimensions of the embedding
+    C  classes                                             E  dimensions of a word vector
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+class TaskBatch(NamedTuple):
+    """One task's part of a batch; a batch is always a `dict[str, TaskBatch]` keyed by task name.
+
+    The leading `N` is present when every member reads its own items (training a population) and absent
+    when all members read the same ones (everything else).
+
+    Attributes:
+        inputs: token ids `[B, T]` or `[N, B, T]` (0 is padding, on the right), or images `[B, 3, 32, 32]`.
+        targets: class indices `[B]` or `[N, B]`.
+        lengths: real steps of every item, at least 1, `[B]` or `[N, B]`; for images 1.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    lengths: Tensor
+
+    def real_steps(self, burn_in: int = 0) -> Tensor:
+        """Which steps are neither padding nor burn-in: bool `[..., B, T]`.
+
+        The last real step always counts, so that an item no longer than the burn-in is not lost.
+        """
+        steps = torch.arange(self.inputs.shape[-1], device=self.inputs.device)
+        last = self.lengths.unsqueeze(-1) - 1
+        return (steps <= last) & (steps >= last.clamp(max=burn_in))
+
+
+class Trajectory(NamedTuple):
+    """What a network went through on a batch; population and meta-model return the same type.
+
+    Attributes:
+        hidden: one tensor per stage: `([N, B, T, H],)` for a recurrent network, four feature maps
+            `[N, B, channels, height, width]` for a ResNet. Values at padded steps are meaningless.
+        output: logits, `[N, B, T, C]` (a readout at every step) or `[N, B, C]`.
+    """
+
+    hidden: tuple[Tensor, ...]
+    output: Tensor
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Which training items one consumer of a data module reads, and in which order.
+
+    Attributes:
+        task: name of the task.
+        fraction: share of the training split, in (0, 1]; subsets of one `subset_seed` are nested and
+            class-balanced.
+        seed: decides the order of the items.
+        subset_seed: decides which items make up a fraction below 1.
+    """
+
+    task: str
+    fraction: float = 1.0
+    seed: int = 0
+    subset_seed: int = 0
+
+
+@runtime_checkable
+class HasReaders(Protocol):
+    """A LightningModule whose members each read their own training items.
+
+    A data module asks `trainer.lightning_module` for `readers`; where there are none, one common stream
+    is drawn and batches have no leading `N`.
+    """
+
+    @property
+    def readers(self) -> Sequence[Reader]:
+        """One reader per member, in the order of the members; the members of one task form its `N`."""
+        ...
+
+
+class UserError(Exception):
+    """Something the person at the keyboard can set right: the message names the culprit and the remedy.
+
+    The command line prints it as one line, without a traceback.
+    """

@@ -1,0 +1,143 @@
+"""What every test stands on: a fixed seed, no network, no display, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from torch import distributed
+
+THREADS = 2
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+LOOPBACK = {"127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "", None, socket.gethostname()}
+# Lightning, torch and OpenMP write these by themselves, and so does every test that builds a Trainer; they are
+# put back, and are no fault of the test.
+THEIRS = (
+    "PYTEST_", "PL_", "MASTER_", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK", "GLOBAL_RANK", "GROUP_RANK", "RANK",
+    "CUBLAS_", "KMP_", "OMP_", "CUDA_MODULE_LOADING", "TORCH", "PYTORCH_NVML_", "TRITON_", "TF_CPP_", "COLUMNS", "LINES",
+)  # fmt: skip
+
+
+def pytest_configure() -> None:
+    """Keep two test processes on one laptop from fighting for its cores."""
+    torch.set_num_threads(THREADS)
+    sys.addaudithook(_no_network)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip the tests marked `gpu` where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device, and this machine has none")
+
+
+def _no_network(event: str, args: tuple[Any, ...]) -> None:
+    """Raise at the first attempt to look up or reach another machine; an audit hook sees every socket."""
+    if event == "socket.connect" and args[0].family in (socket.AF_INET, socket.AF_INET6):
+        host = args[1][0]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = args[0].decode() if isinstance(args[0], bytes) else args[0]
+    else:
+        return
+    if host not in LOOPBACK:
+        pytest.fail(f"A test tried to reach the network ({host}); tests work with what is on this machine.")
+
+
+def _state() -> dict[str, Any]:
+    """Everything global that a test could change for the tests after it."""
+    return {
+        "the working directory": Path.cwd(),
+        "the environment": {k: v for k, v in os.environ.items() if not k.startswith(THEIRS)},
+        "the list of open figures": plt.get_fignums(),
+        "the process group": distributed.is_available() and distributed.is_initialized(),
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's number of threads": torch.get_num_threads(),
+        "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        "torch's gradient mode": torch.is_grad_enabled(),
+        "torch's matmul precision": torch.get_float32_matmul_precision(),
+        "the signal handlers": {s: signal.getsignal(s) for s in SIGNALS},
+    }
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """One line for everything that is not as it was; of the environment, the names alone."""
+    old, new = before.pop("the environment"), after.pop("the environment")
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    lines = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
+    return lines + [f"the environment: {', '.join(names)}"] * bool(names)
+
+
+def _restore(state: dict[str, Any], environment: dict[str, str]) -> None:
+    """Put back what can be put back, so that one leak fails one test and not the rest of the suite."""
+    os.chdir(state["the working directory"])
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+    for number in set(plt.get_fignums()) - set(state["the list of open figures"]):
+        plt.close(number)
+    if distributed.is_available() and distributed.is_initialized() and not state["the process group"]:
+        distributed.destroy_process_group()
+    torch.set_default_dtype(state["torch's default dtype"])
+    torch.set_num_threads(state["torch's number of threads"])
+    _set_deterministic(state["torch's deterministic mode"])
+    torch.set_grad_enabled(state["torch's gradient mode"])
+    torch.set_float32_matmul_precision(state["torch's matmul precision"])
+    for number, handler in state["the signal handlers"].items():
+        signal.signal(number, handler)
+
+
+def _set_deterministic(mode: bool) -> None:
+    if torch.are_deterministic_algorithms_enabled() != mode:  # the setter imports the compiler: seconds
+        torch.use_deterministic_algorithms(mode)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    """Fail the test that changed something global, and name what it was."""
+    before, environment = _state(), dict(os.environ)
+    yield
+    after = _state()
+    _restore(before, environment)
+    if changes := _changes(before, after):
+        pytest.fail("The test left something changed:\n  " + "\n  ".join(changes), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _same_start(_leaves_nothing_behind: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test starts from the same random state and an empty command line, whatever ran before it."""
+    monkeypatch.setattr(sys, "argv", ["dynamo"])  # LightningCLI warns where it sees pytest's arguments
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - scikit-learn and torchvision still draw from the old generator
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """For tests that build `Trainer(deterministic=True)`, which sets the mode and leaves it on."""
+    mode = torch.are_deterministic_algorithms_enabled()
+    yield
+    _set_deterministic(mode)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data that `DYNAMO_DATA` names; without it the test is skipped."""
+    folder = os.environ.get("DYNAMO_DATA")
+    if not folder:
+        pytest.skip("DYNAMO_DATA is not set: this test reads the publishers' own files")
+    if not Path(folder).is_dir():
+        pytest.skip(f"DYNAMO_DATA names {folder}, and there is no such folder")
+    return Path(folder)
