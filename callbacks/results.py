@@ -6,6 +6,7 @@ import time
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 
 from callbacks.base import run_folder
 
@@ -32,7 +33,7 @@ class StageResults(Callback):
         if not self.enabled or stage not in ("fit", "test") or not trainer.is_global_zero:
             return
         run_folder(trainer).write_result(
-            stage,
+            TrainerFn(stage).value,
             {
                 "seconds": round(time.perf_counter() - self._began, 1),
                 "epochs": trainer.current_epoch,

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from datamodules.loader import EvalBatches, IndexLoader, TrainBatches
-from datamodules.schedule import EvalSchedule, IndexBatch, TrainSchedule
+from datamodules.schedule import EvalSchedule, IndexBatch, TrainSchedule, subset_indices
 from dynamo.types import HasReaders, Reader, TaskBatch
 
-_CALIBRATION, _GATHER = 11, 12
+_CALIBRATION, _GATHER, _EVALUATION = 11, 12, 13
 SPLITS = ("train", "val", "test")
 
 
@@ -87,21 +88,31 @@ class IndexedDataModule(LightningDataModule):
         eval_batch_size: items per batch in evaluation.
         seed: decides the order of the items and the random crops.
         window: batches per length bucket.
+        val_items: how many items of each task validation reads, a fixed class-balanced draw; None for all.
+        test_items: the same for the test split.
     """
 
     classes: dict[str, tuple[str, ...]]
     vocab_size: int
 
-    def __init__(self, batch_size: int = 64, eval_batch_size: int = 256, seed: int = 0, window: int = 50) -> None:
+    def __init__(
+        self,
+        batch_size: int = 64,
+        eval_batch_size: int = 256,
+        seed: int = 0,
+        window: int = 50,
+        val_items: int | None = None,
+        test_items: int | None = None,
+    ) -> None:
         super().__init__()
         check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, window=window)
         check_at_least(0, seed=seed)
-        self.batch_size, self.eval_batch_size, self.seed, self.window = (
-            batch_size,
-            eval_batch_size,
-            seed,
-            window,
-        )
+        for name, count in (("val_items", val_items), ("test_items", test_items)):
+            if count is not None:
+                check_at_least(1, **{name: count})
+        self.val_items, self.test_items = val_items, test_items
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.seed, self.window = seed, window
         self._data: dict[str, TaskData] | None = None
         self._on_device: dict[tuple[str, str, torch.device], Resident] = {}
 
@@ -232,8 +243,23 @@ class IndexedDataModule(LightningDataModule):
     def _eval_loader(self, split: str) -> IndexLoader:
         """Every item of a split once over all ranks; tasks that no member reads are left out."""
         rank, world = self._placement()
+        limit = self.val_items if split == "val" else self.test_items
         schedules = {
-            task: EvalSchedule(self.data[task].split(split).lengths, self.eval_batch_size, split, rank, world)
+            task: EvalSchedule(
+                self.data[task].split(split).lengths,
+                self.eval_batch_size,
+                split,
+                rank,
+                world,
+                self._drawn(self.data[task].split(split).labels, limit),
+            )
             for task in self._readers() or self.tasks
         }
         return IndexLoader(EvalBatches(schedules), lambda: 0)
+
+    @staticmethod
+    def _drawn(labels: Tensor, limit: int | None) -> npt.NDArray[np.int64] | None:
+        """A fixed class-balanced draw of `limit` positions; None for all."""
+        if limit is None or limit >= len(labels):
+            return None
+        return subset_indices(labels.numpy(), limit / len(labels), _EVALUATION)

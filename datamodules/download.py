@@ -12,11 +12,13 @@ import urllib.request
 import zlib
 from pathlib import Path
 
+from dynamo.types import UserError
+
 _BLOCK = 1 << 20
 _TIMEOUT = 60.0
 
 
-class DataError(RuntimeError):
+class DataError(UserError):
     """The data on disk cannot be used; the message names the file and the remedy."""
 
 

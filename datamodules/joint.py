@@ -28,6 +28,8 @@ class JointDataModule(TextCorpusModule):
         eval_batch_size: items per batch in evaluation.
         seed: decides the order of the items.
         window: batches per length bucket.
+        val_items: see `IndexedDataModule`, as for test_items.
+        test_items: see `IndexedDataModule`.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class JointDataModule(TextCorpusModule):
         eval_batch_size: int = 256,
         seed: int = 0,
         window: int = 50,
+        val_items: int | None = None,
+        test_items: int | None = None,
     ) -> None:
         super().__init__(
             root,
@@ -57,6 +61,8 @@ class JointDataModule(TextCorpusModule):
             eval_batch_size,
             seed,
             window,
+            val_items,
+            test_items,
         )
         names = [child.task for child in tasks]
         if not tasks or len(set(names)) < len(names):

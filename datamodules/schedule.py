@@ -167,12 +167,21 @@ class EvalSchedule:
     none, and the other ranks would wait for it for ever).
     """
 
-    def __init__(self, lengths: npt.ArrayLike, batch_size: int, split: str, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        lengths: npt.ArrayLike,
+        batch_size: int,
+        split: str,
+        rank: int = 0,
+        world: int = 1,
+        chosen: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         values = np.asarray(lengths)
-        if len(values) < world:
-            raise ValueError(f"split {split!r} has {len(values)} items for {world} processes: use fewer.")
-        size = min(batch_size, len(values) // world)
-        order = np.argsort(values, kind="stable").astype(np.int64)
+        items = np.arange(len(values)) if chosen is None else np.sort(chosen)
+        if len(items) < world:
+            raise ValueError(f"split {split!r} has {len(items)} items for {world} processes: use fewer.")
+        size = min(batch_size, len(items) // world)
+        order = items[np.argsort(values[items], kind="stable")].astype(np.int64)
         mine = [order[first : first + size] for first in range(rank * size, len(order), world * size)]
         self._batches = [IndexBatch(torch.from_numpy(items), int(values[items].max()), split) for items in mine]
 

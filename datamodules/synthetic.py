@@ -138,6 +138,8 @@ class SyntheticSentimentDataModule(IndexedDataModule):
         eval_batch_size: items per batch in evaluation.
         seed: decides the order of the items.
         window: batches per length bucket.
+        val_items: see `IndexedDataModule`, as for test_items.
+        test_items: see `IndexedDataModule`.
     """
 
     task = "synthetic"
@@ -159,8 +161,10 @@ class SyntheticSentimentDataModule(IndexedDataModule):
         eval_batch_size: int = 256,
         seed: int = 0,
         window: int = 50,
+        val_items: int | None = None,
+        test_items: int | None = None,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, seed, window)
+        super().__init__(batch_size, eval_batch_size, seed, window, val_items, test_items)
         check_at_least(20, train_size=train_size, vocab_size=vocab_size)
         check_at_least(1, test_size=test_size, min_length=min_length)
         check_at_least(0, data_seed=data_seed, split_seed=split_seed)

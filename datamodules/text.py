@@ -67,6 +67,8 @@ class TextCorpusModule(IndexedDataModule):
         eval_batch_size: items per batch in evaluation.
         seed: decides the order of the items.
         window: batches per length bucket.
+        val_items: see `IndexedDataModule`, as for test_items.
+        test_items: see `IndexedDataModule`.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class TextCorpusModule(IndexedDataModule):
         eval_batch_size: int = 256,
         seed: int = 0,
         window: int = 50,
+        val_items: int | None = None,
+        test_items: int | None = None,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, seed, window)
+        super().__init__(batch_size, eval_batch_size, seed, window, val_items, test_items)
         check_at_least(3, vocab_size=vocab_size)
         check_at_least(0, split_seed=split_seed)
         check_reading(max_length, keep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,24 @@ class DynamoCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
-log = logging.getLogger("dynamo")
+log = logging.getLogger(__name__)
+
+
+def _speak_plainly() -> None:
+    """Our own messages as they are; of Lightning's, not the advertisement and not the notes about its own code."""
+    for name in ("dynamo", "callbacks", "datamodules"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        if not logger.handlers:
+            logger.addHandler(logging.StreamHandler(sys.stdout))
+            logger.propagate = False
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_no_advertisement)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage() and "TPU available" not in record.getMessage()
 
 
 def build(args: ArgsType, *, run: bool) -> DynamoCLI:
@@ -188,8 +206,7 @@ def load_run(folder: RunFolder, checkpoint: str = "last") -> DynamoCLI:
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; errors a person can mend are one line, with exit code 1."""
     words = list(sys.argv[1:] if args is None else args)
-    logging.getLogger("dynamo").setLevel(logging.INFO)
-    logging.getLogger("callbacks").setLevel(logging.INFO)
+    _speak_plainly()
     try:
         if not words or words[0] in ("-h", "--help"):
             sys.stdout.write(HELP)

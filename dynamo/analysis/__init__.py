@@ -1,7 +1,7 @@
 """What the embedding shows: pure functions, tensors in, tensors out."""
 
 from dynamo.analysis.alignment import Alignment, procrustes_align
-from dynamo.analysis.averaging import mean_points
+from dynamo.analysis.averaging import accuracy_at, averaged_weights, bundle_accuracy, mean_points
 from dynamo.analysis.clustering import (
     GroupDistances,
     PermutationTest,
@@ -19,6 +19,9 @@ __all__ = [
     "FidelitySums",
     "GroupDistances",
     "PermutationTest",
+    "accuracy_at",
+    "averaged_weights",
+    "bundle_accuracy",
     "group_distances",
     "mean_points",
     "pca",

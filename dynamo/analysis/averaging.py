@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.population.base import Bundle
+from dynamo.population.task import last_step
+from dynamo.types import TaskBatch
 
 ALL = "all"
 
@@ -36,3 +41,61 @@ def mean_points(theta: Tensor, groups: Sequence[str]) -> dict[str, Tensor]:
         member = torch.tensor([group == name for group in groups])
         means[name] = values[member].mean(0)
     return {name: mean.to(theta.dtype).to(theta.device) for name, mean in means.items()}
+
+
+@torch.inference_mode()
+def accuracy_at(
+    network: RecurrentMetaModel, points: Tensor, task: str, batches: Iterable[dict[str, TaskBatch]]
+) -> Tensor:
+    """How good are the networks at these points of the map?
+
+    Args:
+        network: the trained meta-model.
+        points: `[P, D]`.
+        task: whose items and readout.
+        batches: labelled items; those of other tasks are passed over.
+
+    Returns:
+        Share of right answers at the last real step, float64 `[P]`.
+
+    Raises:
+        ValueError: there is no item of this task.
+    """
+    right, items = torch.zeros(len(points), dtype=torch.float64), 0
+    for batch in batches:
+        if task in batch:
+            part = batch[task]
+            answers = last_step(network(points, part.inputs, task).output, part.lengths).argmax(-1)
+            right += (answers == part.targets).sum(1).cpu()
+            items += len(part.targets)
+    if not items:
+        raise ValueError(f"There is no item of task {task!r} to measure an accuracy on.")
+    return right / items
+
+
+@torch.inference_mode()
+def averaged_weights(bundle: Bundle) -> Bundle:
+    """The one network whose weights are the mean of the members' weights: the control for averaging on the map.
+
+    Hidden units of separately trained networks do not correspond, so this network is usually no better than chance.
+    """
+    average = bundle.build(1, bundle.settings)
+    for name, tensor in average.state_dict(keep_vars=True).items():
+        tensor.data.copy_(bundle.get_buffer_or_parameter(name).mean(0, keepdim=True))
+    return average.requires_grad_(False)
+
+
+@torch.inference_mode()
+def bundle_accuracy(bundle: nn.Module, task: str, batches: Iterable[dict[str, TaskBatch]]) -> Tensor:
+    """Share of right answers of base models at the last real step, float64 `[N]`; see `accuracy_at`."""
+    right: Tensor | float = 0.0
+    items = 0
+    for batch in batches:
+        if task in batch:
+            part = batch[task]
+            answers = last_step(bundle(part).output, part.lengths).argmax(-1)
+            right = right + (answers == part.targets).double().sum(1).cpu()
+            items += len(part.targets)
+    if not items:
+        raise ValueError(f"There is no item of task {task!r} to measure an accuracy on.")
+    return torch.as_tensor(right) / items

@@ -57,6 +57,7 @@ class MetaTask(LightningModule):
         population: folder of a trained population, a list of folders, or a pattern such as
             `runs/x/snapshots/*`; several are joined.
         vocab_size: number of token ids; linked from the data.
+        groups: take only the members of these groups, and call the groups so: `{100%: GRU}`; all by default.
         network: F and G.
         dimensions: D.
         alignment: V_n: affine, identity or mlp.
@@ -83,6 +84,7 @@ class MetaTask(LightningModule):
         self,
         population: str | list[str],
         vocab_size: int,
+        groups: dict[str, str] | None = None,
         network: Callable[[int, Mapping[str, int], int], RecurrentMetaModel] = RecurrentMetaModel,
         dimensions: int = 16,
         alignment: AlignmentKind = "affine",
@@ -103,6 +105,8 @@ class MetaTask(LightningModule):
         super().__init__()
         _check_options(dimensions, output_weight, burn_in, members_per_step, calibration_items)
         self.population = load_populations([population] if isinstance(population, str) else population)
+        if groups is not None:
+            self.population = self.population.only(groups)
         _check_vocabulary(self.population, vocab_size)
         self.distance, self.normalise, self.output_weight, self.burn_in = distance, normalise, output_weight, burn_in
         self.members_per_step, self.calibration_items = members_per_step, calibration_items

@@ -191,6 +191,29 @@ class Population:
             config={"joined": [population.config for population in populations]},
         )
 
+    def only(self, groups: Mapping[str, str]) -> Population:
+        """The members of some groups, under new group names.
+
+        Args:
+            groups: group of this population -> what it is called from now on.
+
+        Raises:
+            PopulationError: there is no such group.
+        """
+        known = {member.group for member in self.members}
+        missing = [name for name in groups if name not in known]
+        if missing:
+            raise PopulationError(f"No group {missing[0]!r}; the population has {', '.join(sorted(known))}.")
+        bundles, members = [], []
+        for bundle, part in zip(self.bundles, self.bundle_members, strict=True):
+            chosen = [index for index, member in enumerate(part) if member.group in groups]
+            if chosen:
+                bundles.append(bundle.take(chosen))
+                members.append([replace(part[i], group=groups[part[i].group]) for i in chosen])
+        return Population(
+            bundles, members, fingerprint=self.fingerprint, class_names=self.class_names, config=self.config
+        )
+
     def with_accuracies(self, stage: str, accuracies: Sequence[float]) -> Population:
         """The same population whose members know their accuracy on a stage ("val" or "test").
 

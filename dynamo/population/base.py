@@ -65,6 +65,14 @@ class Bundle(nn.Module, ABC):
             parameter.copy_(torch.cat([part.get_buffer_or_parameter(name) for part in parts]))
         return joined
 
+    @torch.no_grad()
+    def take(self, indices: Sequence[int]) -> Self:
+        """A bundle of some of the members, in this order."""
+        taken = self.build(len(indices), self.settings)
+        for name, parameter in taken.state_dict(keep_vars=True).items():
+            parameter.copy_(self.get_buffer_or_parameter(name)[list(indices)])
+        return taken
+
     def get_buffer_or_parameter(self, name: str) -> Tensor:
         """A stacked tensor `[N, ...]` by its name in the state dict."""
         return self.state_dict(keep_vars=True)[name]

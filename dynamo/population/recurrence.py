@@ -1,8 +1,8 @@
 """The recurrence of a population: `N` recurrent networks of one architecture advance together.
 
 The input's share of the gates does not depend on the states, so `project` computes it for all steps at
-once; `scan` then walks through time, with one batched product per step for all members. `step` is the
-same arithmetic for one step in plain operations.
+once; `scan` then walks through time, with one batched product per step for all members. `unroll` is both in
+one. `step` is the same arithmetic for one step in plain operations.
 
 The scan's backward is written out: the gradient of the weights is one large product over all steps instead
 of a small one per step, and nothing is stored but the activations. Two habits of the CPU shaped the rest:
@@ -61,18 +61,54 @@ def scan(
     """
     projected = projected.to(weight.dtype)  # under autocast the projection arrives in half precision
     if state is None:
-        members, _, items, _ = projected.shape
-        zeros = projected.new_zeros(members, items, weight.shape[-1])
-        state = (zeros, zeros) if kind == "lstm" else (zeros,)
+        state = _zeros(kind, projected, weight)
     arguments = (projected, weight, bias, *state)
     keep = torch.is_grad_enabled() and any(argument.requires_grad for argument in arguments)
     hidden: Tensor = _SCANS[kind].apply(keep, *arguments)
     return hidden
 
 
-def step(
-    kind: Kind, projected: Tensor, weight: Tensor, bias: Tensor, state: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
+def unroll(
+    kind: Kind,
+    inputs: Tensor,
+    weight_ih: Tensor,
+    bias_ih: Tensor,
+    weight_hh: Tensor,
+    bias_hh: Tensor,
+    state: tuple[Tensor, ...] | None = None,
+) -> Tensor:
+    """From inputs to states by the fastest way there is: `project` and `scan`, or for an LSTM on a CPU oneDNN.
+
+    oneDNN's fused LSTM runs near the limit of the processor, member by member; it wants the inputs themselves.
+
+    Args:
+        kind: "gru", "lstm" or "rnn" (tanh).
+        inputs: `[N, T, B, E]`, or `[T, B, E]` where all members read the same.
+        weight_ih: `[N, gH, E]`.
+        bias_ih: `[N, gH]`.
+        weight_hh: `[N, gH, H]`.
+        bias_hh: `[N, gH]`.
+        state: as in `scan`.
+
+    Returns:
+        `[N, T, B, H]`.
+    """
+    if kind != "lstm" or inputs.device.type != "cpu":
+        return scan(kind, project(inputs, weight_ih, bias_ih), weight_hh, bias_hh, state)
+    inputs = inputs.expand(len(weight_hh), *inputs.shape[-3:])
+    if state is None:
+        state = _zeros(kind, inputs, weight_hh)
+    parameters = zip(*(part.unbind() for part in (weight_ih, weight_hh, bias_ih, bias_hh)), strict=True)
+    starts = zip(*(part.unsqueeze(1).unbind() for part in state), strict=True)  # [1, B, H]: one layer
+    train = torch.is_grad_enabled()
+    hidden = [
+        torch.lstm(own, start, weights, True, 1, 0.0, train, False, False)[0]  # one layer, forward, time first
+        for own, start, weights in zip(inputs, starts, parameters, strict=True)
+    ]
+    return torch.stack(hidden)
+
+
+def step(kind: Kind, projected: Tensor, weight: Tensor, bias: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """One step of all members, in plain operations: differentiable any number of times, and under `vmap`.
 
     Args:
@@ -104,9 +140,7 @@ class _GRUScan(Function):
     """r, z = sigmoid(x_rz + W_rz h + b_rz);  n = tanh(x_n + r (W_n h + b_n));  h' = n + z (h - n)."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, keep: bool, projected: Tensor, weight: Tensor, bias: Tensor, h: Tensor
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, keep: bool, projected: Tensor, weight: Tensor, bias: Tensor, h: Tensor) -> Tensor:
         """`[N, T, B, 3H]` -> `[N, T, B, H]`."""
         size = weight.shape[-1]
         # the new gate's product stands alone: r multiplies it before anything is added
@@ -213,9 +247,7 @@ class _RNNScan(Function):
     """h' = tanh(x + W h + b)."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, keep: bool, projected: Tensor, weight: Tensor, bias: Tensor, h: Tensor
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, keep: bool, projected: Tensor, weight: Tensor, bias: Tensor, h: Tensor) -> Tensor:
         """`[N, T, B, H]` -> `[N, T, B, H]`."""
         weight_t, bias = weight.mT.contiguous(), bias.unsqueeze(1)
         hidden, after = _trace(projected, h)
@@ -241,6 +273,12 @@ class _RNNScan(Function):
 
 
 _SCANS: Final[dict[str, type[Function]]] = {"gru": _GRUScan, "lstm": _LSTMScan, "rnn": _RNNScan}
+
+
+def _zeros(kind: Kind, steps: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    """The initial state for `[N, T, B, ...]` where none is given."""
+    zeros = steps.new_zeros(steps.shape[0], steps.shape[2], weight.shape[-1])
+    return (zeros, zeros) if kind == "lstm" else (zeros,)
 
 
 def _trace(projected: Tensor, initial: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,12 +113,15 @@ def test_a_resumed_run_reads_what_an_uninterrupted_one_would(
     options = {"keep": keep, "max_length": 20}
     whole = fit(make(), tmp_path, options)
     assert len(whole.seen) == len(set(whole.seen)) == 36
-    saver = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=every, save_top_k=-1)
-    first = fit(
-        make(), tmp_path, options, callbacks=[saver], enable_checkpointing=True, max_steps=every + 2, max_epochs=-1
-    )
+    kept: dict[str, Any] = {"enable_checkpointing": True}
+
+    def savers() -> list[pl.Callback]:
+        return [ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=every, save_top_k=-1)]
+
+    first = fit(make(), tmp_path, options, callbacks=savers(), max_steps=every + 2, max_epochs=-1, **kept)
     assert first.seen == whole.seen[: every + 2]
-    rest = fit(make(), tmp_path, options, ckpt_path=str(tmp_path / f"step={every}.ckpt"))
+    checkpoint = str(tmp_path / f"step={every}.ckpt")
+    rest = fit(make(), tmp_path, options, checkpoint, callbacks=savers(), **kept)
     assert rest.seen == whole.seen[every:]
 
 
@@ -135,10 +139,9 @@ def test_limiting_the_epoch_does_not_repeat_batches(tmp_path: Path) -> None:
 def test_overfitting_repeats_the_same_batches(tmp_path: Path) -> None:
     seen = fit(Recorder(), tmp_path, overfit_batches=2).seen
     assert seen == seen[:2] * 3
-    assert (
-        fit(Recorder(), tmp_path, overfit_batches=0.5, max_epochs=2).seen[:6]
-        == fit(Recorder(), tmp_path, max_epochs=1).seen[:6]
-    )
+    half = fit(Recorder(), tmp_path, {"eval_batch_size": 5}, overfit_batches=0.5).seen
+    assert half == half[:6] * 3
+    assert half[:2] == seen[:2]
 
 
 def test_members_read_their_own_items_and_validation_is_common(tmp_path: Path) -> None:
@@ -149,6 +152,50 @@ def test_members_read_their_own_items_and_validation_is_common(tmp_path: Path) -
     validated = [batch["synthetic"] for batch in module.validated[2:]]  # after the sanity check's two
     assert sum(len(batch.targets) for batch in validated) == 3 * 20
     assert all(batch.targets.ndim == 1 for batch in validated)
+
+
+class Ledger(Population):
+    """Writes the items of every step to a file per rank."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(READERS)
+        self.folder = folder
+
+    def training_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> Tensor:
+        self._note("train", batch["synthetic"])
+        return self.weight * 1.0
+
+    def validation_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> None:
+        self._note("val", batch["synthetic"])
+
+    def _note(self, split: str, batch: TaskBatch) -> None:
+        rows = [row[row != 0].tolist() for row in batch.inputs.reshape(-1, batch.inputs.shape[-1])]
+        with (self.folder / f"{split}-{self.global_rank}.jsonl").open("a") as file:
+            file.write(json.dumps(rows) + "\n")
+
+
+def read_ledger(folder: Path, split: str, rank: int) -> list[list[str]]:
+    lines = (folder / f"{split}-{rank}.jsonl").read_text().splitlines()
+    return [[str(row) for row in json.loads(line)] for line in lines]
+
+
+def test_two_processes_share_the_steps_of_one_and_no_item_is_validated_twice(tmp_path: Path) -> None:
+    """Lightning's own DistributedSampler, on by default, must find nothing to take hold of."""
+    for world, batch_size in ((1, 16), (2, 8)):
+        folder = tmp_path / str(world)
+        folder.mkdir()
+        options = {"batch_size": batch_size, "eval_batch_size": 6}
+        more: dict[str, Any] = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
+        fit(Ledger(folder), folder, options, max_epochs=1, num_sanity_val_steps=0, **more)
+    alone = read_ledger(tmp_path / "1", "train", 0)
+    ranks = [read_ledger(tmp_path / "2", "train", rank) for rank in range(2)]
+    assert len(alone) == len(ranks[0]) == len(ranks[1]) == 12
+    for whole, left, right in zip(alone, *ranks, strict=True):
+        assert sorted(whole) == sorted(left + right)
+    everything = sorted(row for batch in read_ledger(tmp_path / "1", "val", 0) for row in batch)
+    shared = [row for rank in range(2) for batch in read_ledger(tmp_path / "2", "val", rank) for row in batch]
+    assert len(everything) == 20
+    assert sorted(shared) == everything
 
 
 def test_no_lightning_random_number_is_drawn_by_the_data(tmp_path: Path) -> None:
@@ -193,6 +240,21 @@ def test_every_item_of_an_evaluation_split_once() -> None:
         assert sorted(torch.cat([b.indices for b in batches]).tolist()) == list(range(items))
         read = [found.on_after_batch_transfer({"synthetic": b}, 0)["synthetic"] for b in batches]
         assert all(int(b.lengths.max()) == b.inputs.shape[-1] for b in read)
+
+
+def test_evaluation_can_be_limited_to_a_fixed_balanced_draw() -> None:
+    def drawn(**options: Any) -> tuple[list[int], list[int]]:  # noqa: ANN401
+        found = ready(test_items=20, val_items=10_000, **options)
+        indices = torch.cat([batch["synthetic"].indices for batch in found.test_dataloader()])
+        labels = found.data["synthetic"].test.labels
+        assert sum(len(batch["synthetic"].indices) for batch in found.val_dataloader()) == 20
+        assert abs(int(labels[indices].sum()) / 20 - float(labels.float().mean())) < 0.05
+        return indices.tolist(), labels.tolist()
+
+    assert drawn(eval_batch_size=8) == drawn(seed=5)
+    assert len(set(drawn()[0])) == 20
+    with pytest.raises(ValueError, match="val_items must be at least 1, got 0"):
+        data(val_items=0)
 
 
 def test_explicit_items_can_be_asked_for() -> None:

@@ -129,6 +129,13 @@ def test_evaluation_covers_every_item_once_over_all_ranks(world: int) -> None:
     assert {(batch.split, batch.step) for batch in batches} == {("val", -1)}
 
 
+def test_evaluation_can_cover_chosen_items_alone() -> None:
+    chosen = np.array([300, 7, 5, 250])
+    ranks = [EvalSchedule(LENGTHS, 1, "test", rank, 2, chosen) for rank in range(2)]
+    seen = [int(rank.batch(k).indices) for rank in ranks for k in range(len(rank))]
+    assert sorted(seen) == sorted(chosen.tolist())
+
+
 def test_evaluation_gives_every_rank_a_batch() -> None:
     assert [len(EvalSchedule(LENGTHS[:5], 64, "val", rank, 4)) for rank in range(4)] == [2, 1, 1, 1]
     with pytest.raises(ValueError, match="split 'test' has 3 items for 4 processes"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def bayes_probability(data: SyntheticSentimentDataModule, words: list[str]) -> f
         elif word in data.valence:
             score += pending * data.valence[word]
             pending = 1.0
-    return data.noise + (1 - 2 * data.noise) / (1 + np.exp(-data.sharpness * score))
+    return data.noise + (1 - 2 * data.noise) / (1 + math.exp(-data.sharpness * score))
 
 
 @pytest.mark.parametrize("options", [{}, {"noise": 0.2}, {"sharpness": 0.3}, {"max_length": 60}])

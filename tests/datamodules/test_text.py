@@ -153,12 +153,12 @@ def test_a_val_fraction_that_leaves_nothing_is_an_error(imdb_root: Path) -> None
         prepared(imdb_root, val_fraction=0.99)
 
 
-def test_real_reviews_make_a_whole_data_module(real_data: Path) -> None:
+def test_real_reviews_make_a_whole_data_module(real_data: Path, tmp_path: Path) -> None:
     if not (real_data / "ag_news_csv").is_dir():
         pytest.skip(f"{real_data / 'ag_news_csv'} is absent")
     from datamodules import AGNewsDataModule
 
-    data = AGNewsDataModule(root=str(real_data), vocab_size=2000, max_length=40)
+    data = AGNewsDataModule(str(real_data), str(tmp_path), vocab_size=2000, max_length=40)
     data.prepare_data()
     data.setup("fit")
     assert len(data.words) == 2000

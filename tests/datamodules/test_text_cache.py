@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_kill_before_the_rename_leaves_no_cache(tmp_path: Path, monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(text_cache, "_move_into_place", killed)
-        patch.setattr(text_cache.shutil, "rmtree", lambda *_, **__: None)  # nobody cleans up after SIGKILL
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # nobody cleans up after SIGKILL
         with pytest.raises(KeyboardInterrupt):
             write_corpus(folder, corpus())
     assert len(list(tmp_path.iterdir())) == 1  # the leftover

@@ -1,0 +1,158 @@
+"""`dynamo reproduce FIGURE`: every stage of a figure as the plain command a person could have typed, skipping what is done."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dynamo.runs import RunFolder
+from dynamo.types import UserError
+
+log = logging.getLogger(__name__)
+
+FIGURES = Path("configs/figures")
+
+
+def home() -> Path:
+    """The folder that holds configs/: the working directory, or else the source tree of an editable install."""
+    for folder in (Path.cwd(), Path(__file__).resolve().parent.parent):
+        if (folder / FIGURES).is_dir():
+            return folder
+    raise UserError("configs/figures is not here; run `dynamo reproduce` in a clone of the repository.")
+
+
+def stages(figure: str, scale: str, seeds: int) -> list[list[str]]:
+    """The commands of a figure, in order, each as its words after `dynamo`.
+
+    A stage that mentions `{seed}` is repeated for every seed; `{seeds:PATTERN}` stands for the pattern with each
+    seed in turn.
+
+    Raises:
+        UserError: unknown figure or scale.
+    """
+    folder = home() / FIGURES
+    path = folder / f"{figure}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise UserError(f"There is no figure {figure!r}; choose one of {known}.")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if scale not in content:
+        raise UserError(f"{figure} has no scale {scale!r}, only {', '.join(content)}.")
+    commands = []
+    for stage in content[scale]:
+        words = [part for word in shlex.split(stage) for part in _each_seed(word, seeds)]
+        if any("{seed}" in word for word in words):
+            commands += [[word.replace("{seed}", str(seed)) for word in words] for seed in range(seeds)]
+        else:
+            commands.append(words)
+    return commands
+
+
+def _each_seed(word: str, seeds: int) -> list[str]:
+    """`{seeds:runs/x/seed=*}` -> one word per seed; any other word as it is."""
+    if not (word.startswith("{seeds:") and word.endswith("}")):
+        return [word]
+    pattern = word.removeprefix("{seeds:").removesuffix("}")
+    return [pattern.replace("*", str(seed)) for seed in range(seeds)]
+
+
+def run_of(words: Sequence[str]) -> RunFolder:
+    """The run folder of a stage: its `--run` (for analyses `--out`), else the last of its configs that names one."""
+    for option in ("--out", "--run"):
+        if option in words:
+            return RunFolder(Path(words[words.index(option) + 1]))
+    configs = [words[i + 1] for i, word in enumerate(words) if word in ("-c", "--config")]
+    named = [yaml.safe_load(Path(config).read_text(encoding="utf-8")).get("run") for config in configs]
+    found = [run for run in named if run]
+    if not found:
+        raise UserError(f"The stage `dynamo {shlex.join(words)}` names no run folder.")
+    return RunFolder(Path(found[-1]))
+
+
+def marker(words: Sequence[str]) -> str:
+    """Under which name a stage's results stand when it is done."""
+    if words[0] != "analyze":
+        return words[0]
+    several = "--out" in words or "--below" in words
+    return f"{words[1]}_summary" if several else words[1]
+
+
+def resumed(words: Sequence[str], folder: RunFolder) -> list[str]:
+    """The stage's command; a training that was interrupted goes on where it stopped."""
+    if words[0] == "fit" and folder.started() and "--ckpt_path" not in words:
+        return [*words, "--ckpt_path", "last"]
+    return list(words)
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the command line `dynamo reproduce`."""
+    parser = argparse.ArgumentParser("dynamo reproduce", description=__doc__, allow_abbrev=False)
+    parser.add_argument("figure", help="demo, fig3_sizes, ...: a file in configs/figures")
+    parser.add_argument("--scale", default="laptop", help="laptop (default) or full (GPUs)")
+    parser.add_argument("--seeds", type=int, default=1, help="how many meta-models, each from its own seed")
+    parser.add_argument("--dry-run", action="store_true", help="print the stages, run nothing")
+    options = parser.parse_args(list(args))
+    if options.seeds < 1:
+        raise UserError(f"--seeds is {options.seeds}; at least one meta-model is needed.")
+    commands = stages(options.figure, options.scale, options.seeds)
+    began = time.perf_counter()
+    folder = RunFolder(Path())
+    for number, words in enumerate(commands, start=1):
+        folder = run_of(words)
+        name = f"[{number}/{len(commands)}] dynamo {shlex.join(words)}"
+        if folder.done(marker(words)) and not options.dry_run:
+            log.info(f"{name}\n      done already; remove {folder.root} to run it again")
+            continue
+        command = resumed(words, folder)
+        log.info(f"{name}{'   (goes on where it stopped)' if command != list(words) else ''}")
+        if not options.dry_run:
+            _run(command)
+    if not options.dry_run:
+        log.info(_closing(options.figure, folder, time.perf_counter() - began))
+
+
+def _run(words: Sequence[str]) -> None:
+    """Run one stage in a process of its own.
+
+    Raises:
+        UserError: it failed; what went wrong stands above, in its own words.
+    """
+    finished = subprocess.run([sys.executable, "-m", "dynamo", *words], check=False)
+    if finished.returncode:
+        raise UserError(
+            f"the stage `dynamo {shlex.join(words)}` ended with exit code {finished.returncode}; mend what it says "
+            "above and run the same `dynamo reproduce` again: finished stages are not repeated."
+        )
+
+
+def _closing(figure: str, folder: RunFolder, seconds: float) -> str:
+    """What a person wants to know at the end: the numbers, the picture, and where to look further."""
+    lines = [f"\n{figure}: done in {seconds:.0f} s"]
+    for path in sorted(folder.results.glob("*_summary.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        lines += [f"  {name:<32} {value}" for name, value in _numbers(content)]
+    lines += [f"  picture: {path}" for path in sorted(folder.figures.glob("*.png"))]
+    lines += [f"  numbers: {folder.results}/*.json", "  look further: tensorboard --logdir runs"]
+    return "\n".join(lines)
+
+
+def _numbers(content: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The scalars of a summary as `mean ± std`, nested names joined by dots."""
+    found = []
+    for key, value in content.items():
+        if isinstance(value, dict) and set(value) == {"mean", "std", "values"}:
+            spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
+            found.append((f"{prefix}{key}", f"{value['mean']:.4g}{spread}"))
+        elif isinstance(value, dict):
+            found += _numbers(value, f"{prefix}{key}.")
+    return found
