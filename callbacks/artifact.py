@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from callbacks.base import run_folder
 from dynamo.population import Population, PopulationTask
 from dynamo.population.artifact import rewrite_manifest
+from dynamo.population.manifest import PopulationError
 
 
 def frozen_copy(trainer: Trainer, task: PopulationTask, epoch: int) -> Population:
@@ -32,19 +35,35 @@ class PopulationArtifact(Callback):
         self.enabled = enabled
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the population; a finished one is replaced only by what the same run, resumed, makes of it."""
+        """Write the population; one that is there is replaced only by what the same run made of it since."""
         if not self.enabled or not isinstance(pl_module, PopulationTask) or not trainer.is_global_zero:
             return
         population = frozen_copy(trainer, pl_module, trainer.current_epoch)
         folder = run_folder(trainer).root / "population"
         if folder.exists():
+            if same_weights(folder, pl_module):
+                return  # nothing was trained: the accuracies in its manifest hold
             shutil.rmtree(folder)  # the command line has made sure that this run may go on here
         population.save(folder)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the test accuracies."""
+        """Note the test accuracies, if it was these weights that were tested (and not those of `best.ckpt`)."""
         if not self.enabled or not isinstance(pl_module, PopulationTask) or not trainer.is_global_zero:
             return
         folder = run_folder(trainer).root / "population"
-        accuracies = pl_module.accuracies["test"].tolist()
-        rewrite_manifest(folder, Population.load(folder).with_accuracies("test", accuracies))
+        if same_weights(folder, pl_module):
+            accuracies = pl_module.accuracies["test"].tolist()
+            rewrite_manifest(folder, Population.load(folder).with_accuracies("test", accuracies))
+
+
+def same_weights(folder: Path, task: PopulationTask) -> bool:
+    """Whether the population in a folder has, bit for bit, the weights of the task's members."""
+    try:
+        saved = [bundle.state_dict() for bundle in Population.load(folder).bundles]
+    except PopulationError:  # missing or damaged
+        return False
+    now = [bundle.state_dict() for bundle in task.bundles]
+    return len(saved) == len(now) and all(
+        old.keys() == new.keys() and all(torch.equal(old[key], new[key].cpu()) for key in old)
+        for old, new in zip(saved, now, strict=True)
+    )

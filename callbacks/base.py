@@ -21,7 +21,8 @@ def writer(trainer: Trainer) -> SummaryWriter | None:
     """The TensorBoard writer of this process; None on other ranks than 0 and without a TensorBoard logger."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-            return logger.experiment
+            board: SummaryWriter = logger.experiment
+            return board
     return None
 
 

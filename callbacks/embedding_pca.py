@@ -38,7 +38,8 @@ class EmbeddingPCA(MapCallback):
     def draw(self, trainer: Trainer, task: MetaTask, answer: PCA) -> None:
         """The plane with the spectrum, the scalars, the projector tab."""
         members = task.members
-        show(trainer, "map/pca", embedding_plane(**vars(map_panel(answer, members, f"epoch {trainer.current_epoch + 1}"))))
+        panel = map_panel(answer, members, f"epoch {trainer.current_epoch + 1}")
+        show(trainer, "map/pca", embedding_plane(**vars(panel)))
         board = writer(trainer)
         if board is None:
             return

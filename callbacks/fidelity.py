@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from callbacks.base import run_folder, show
 from dynamo.analysis import Fidelity, FidelitySums
 from dynamo.figures import fidelity_bars
 from dynamo.meta import MetaTask
+from dynamo.types import UserError
 
 
 class FidelityTable(Callback):
@@ -26,7 +28,8 @@ class FidelityTable(Callback):
     validation and test. Cost: one pass of all members and emulators over the split, plus a picture.
 
     Args:
-        every_n_epochs: how often in validation; 0 turns the callback off, in test too.
+        every_n_epochs: in which validations of a fit, counted in epochs (the last epoch is always included); 0
+            turns the callback off, in test too.
         members_at_once: how many members run together; bounds memory.
     """
 
@@ -46,7 +49,9 @@ class FidelityTable(Callback):
         self._sums = []
         if not isinstance(pl_module, MetaTask) or not self.every_n_epochs:
             return
-        if trainer.training and (trainer.current_epoch + 1) % self.every_n_epochs:
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        due = last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if trainer.state.fn == TrainerFn.FITTING and not due:
             return
         self._parts = list(pl_module.chunks(self.members_at_once))
         for part in self._parts:
@@ -63,7 +68,8 @@ class FidelityTable(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count one batch."""
-        assert isinstance(pl_module, MetaTask) or not self._sums
+        if not isinstance(pl_module, MetaTask):
+            return
         for sums, part in zip(self._sums, self._parts, strict=bool(self._sums)):
             for found in pl_module.compare(batch, part):
                 mask = found.batch.real_steps(pl_module.burn_in)
@@ -98,8 +104,12 @@ class FidelityTable(Callback):
     def _report(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not self._sums or not isinstance(pl_module, MetaTask) or trainer.sanity_checking:
             return
-        gathered = [pl_module.all_gather(sums.as_tensor().to(pl_module.device)) for sums in self._sums]
-        results = [FidelitySums.from_tensor(rows.cpu()).result() for rows in gathered]
+        gathered = [_from_all(pl_module, sums.as_tensor()) for sums in self._sums]
+        try:
+            results = [FidelitySums.from_tensor(rows).result() for rows in gathered]
+        except ValueError as error:
+            remedy = f"data.init_args.{stage}_items"
+            raise UserError(f"{error}; trainer.limit_{stage}_batches leaves a task out, {remedy} does not.") from error
         found = Fidelity(**{key: torch.cat([getattr(r, key) for r in results]) for key in asdict(results[0])})
         scalars = {key: values.mean() for key, values in asdict(found).items()}
         scalars["loss"] = 1 - scalars["variance_explained"] + pl_module.output_weight * scalars["kl"]
@@ -108,8 +118,9 @@ class FidelityTable(Callback):
             chosen = [i for i, group in enumerate(groups) if group == name]
             for key in ("variance_explained", "agreement"):
                 scalars[f"{key}/{name}"] = getattr(found, key)[chosen].mean()
-        pl_module.log_dict({f"{stage}/{key}": value.float() for key, value in scalars.items()}, rank_zero_only=True)
-        pl_module.log(f"{stage}_worst/agreement", found.agreement.min().float(), rank_zero_only=True)
+        # Every rank has the same values, and every rank needs them: `best.ckpt` is decided by val/loss.
+        pl_module.log_dict({f"{stage}/{key}": value.float() for key, value in scalars.items()}, sync_dist=True)
+        pl_module.log(f"{stage}_worst/agreement", found.agreement.min().float(), sync_dist=True)
         if trainer.is_global_zero:
             self._show(trainer, pl_module, stage, found)
 
@@ -138,3 +149,10 @@ class FidelityTable(Callback):
             title=f"Emulators against their originals, {stage} items",
         )
         show(trainer, f"fidelity/{stage}", figure)
+
+
+def _from_all(module: LightningModule, row: Tensor) -> Tensor:
+    """The rows of all ranks, `[R, K]`, or the one of a single process, `[K]`."""
+    gathered = module.all_gather(row.to(module.device))
+    assert isinstance(gathered, Tensor)
+    return gathered.cpu()

@@ -14,7 +14,8 @@ from callbacks.base import run_folder
 class StageResults(Callback):
     """Did a stage finish, and with which numbers? Writes `results/STAGE.json` as the last act of fit and test.
 
-    `dynamo reproduce` skips a stage whose file is there. Hooks: the start and the end of fit and test.
+    `dynamo reproduce` skips a stage whose file is there. Training that begins, or goes on, takes the files of the
+    run away: they are about weights that are no more. Hooks: the start and the end of fit and test.
 
     Args:
         enabled: False turns it off.
@@ -27,6 +28,12 @@ class StageResults(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note the time."""
         self._began = time.perf_counter()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take away what was said of other weights."""
+        if self.enabled and trainer.is_global_zero:
+            for file in run_folder(trainer).results.glob("*.json"):
+                file.unlink()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the numbers; Lightning calls this only when the stage came to its end, after every other hook."""

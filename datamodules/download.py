@@ -96,7 +96,8 @@ def extract(archive: Path, folder: str, root: Path) -> Path:
     part = Path(tempfile.mkdtemp(prefix=f".{folder}.part-", dir=root))
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(part, filter="data")
+            for member in tar:
+                _extract_member(archive, tar, member, part)
         if not (part / folder).is_dir():
             raise DataError(f"{archive} holds no folder {folder!r}: it is another archive. Replace it.")
         try:
@@ -104,11 +105,6 @@ def extract(archive: Path, folder: str, root: Path) -> Path:
         except OSError:
             if not target.is_dir():  # else another process was faster, with the same content
                 raise
-    except tarfile.FilterError as error:
-        raise DataError(
-            f"{archive} was refused: {error}. It tries to write outside its folder; "
-            "delete it and fetch the publisher's own."
-        ) from error
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise DataError(
             f"{archive} cannot be unpacked ({error}): it is damaged or incomplete. "
@@ -117,6 +113,21 @@ def extract(archive: Path, folder: str, root: Path) -> Path:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target
+
+
+def _extract_member(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write one plain file or folder below `folder`; by hand, since tarfile's filters are missing before 3.11.4."""
+    target = (folder / member.name).resolve()
+    content = tar.extractfile(member) if member.isfile() else None
+    if not target.is_relative_to(folder.resolve()) or not (content or member.isdir()):
+        raise DataError(
+            f"{archive} was refused: its member {member.name!r} lies outside the archive's own folder, or is no plain "
+            "file. Delete it and fetch the publisher's own."
+        )
+    (target.parent if content else target).mkdir(parents=True, exist_ok=True)
+    if content:
+        with content, target.open("wb") as file:
+            shutil.copyfileobj(content, file)
 
 
 def fetch_archive(root: Path, folder: str, url: str, md5: str) -> Path:

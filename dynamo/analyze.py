@@ -45,6 +45,7 @@ def embedding(task: MetaTask, data: IndexedDataModule, permutations: int) -> dic
         "dims_95": answer.components_for(0.95),
         "spectrum": answer.spectrum.tolist(),
         "output_weight": task.output_weight,
+        "permutations": permutations,
     }
     if len(set(groups)) > 1:
         for where, points in (("theta", task.theta), ("plane", answer.coordinates[:, :2])):
@@ -104,7 +105,9 @@ def summary(per_run: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over runs of every number that all of them have."""
     found: dict[str, Any] = {}
     for key, value in per_run[0].items():
-        values = [one[key] for one in per_run]
+        values = [one[key] for one in per_run if key in one]
+        if len(values) < len(per_run) or key == "permutations":
+            continue
         if isinstance(value, dict):
             found[key] = summary(values)
         elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -128,7 +131,8 @@ def row_of(folders: Sequence[RunFolder]) -> tuple[list[Any], list[PCA]]:
         assert isinstance(task, MetaTask)
         answer = pca(task.theta)
         numbers = folder.read_result("embedding")
-        panels.append(map_panel(answer, task.members, f"λ = {task.output_weight:g}", note(numbers)))
+        title = f"{folder.root.parent.name}, {folder.root.name.replace('=', ' ')}, λ = {task.output_weight:g}"
+        panels.append(map_panel(answer, task.members, title, note(numbers)))
         answers.append(answer)
     return panels, answers
 
@@ -147,9 +151,7 @@ def draw_embeddings(rows: Sequence[Sequence[RunFolder]], path: Path) -> dict[str
     drawn = [row_of(row) for row in rows]
     save_png(embedding_row(*(panels for panels, _ in drawn)), path)
     maps = [answer.coordinates for answer in drawn[0][1]]
-    moved = [
-        float(procrustes_align(a, b).residual.mean()) for i, a in enumerate(maps) for b in maps[i + 1 :]
-    ]
+    moved = [float(procrustes_align(a, b).residual.mean()) for i, a in enumerate(maps) for b in maps[i + 1 :]]
     size = statistics.fmean(float(m.square().sum(1).mean().sqrt()) for m in maps)
     return {"moved_between_runs": statistics.fmean(moved) if moved else None, "map_size": size}
 
@@ -166,20 +168,25 @@ def main(args: Sequence[str]) -> None:
     upper, lower = ([RunFolder(path) for path in paths] for paths in (options.run, options.below))
     per_run = [analyze_run(options.kind, folder, options.permutations) for folder in [*upper, *lower]]
     out = RunFolder(options.out) if options.out else upper[0]
-    content = summary(per_run[: len(upper)])
+    content: dict[str, Any] = {"runs": [str(folder.root) for folder in [*upper, *lower]]}
+    content |= summary(per_run[: len(upper)])
     if options.kind == "embedding":
         picture = out.figures / "embedding.png"
         content |= draw_embeddings([upper, lower] if lower else [upper], picture)
         log.info(f"picture: {picture}")
     if len(per_run) > 1 or options.out:
         if lower:
-            content = {"upper": content, "lower": summary(per_run[len(upper) :])}
+            content = {
+                "runs": content.pop("runs"),
+                "upper": content,
+                "lower": summary(per_run[len(upper) :]),
+            }
         log.info(f"summary: {out.write_result(f'{options.kind}_summary', content)}")
 
 
 def analyze_run(kind: str, folder: RunFolder, permutations: int) -> dict[str, Any]:
-    """One run's numbers: computed and written, or read where they are there already."""
-    if not folder.done(kind):
+    """One run's numbers: computed and written, or read where they are there already and still hold."""
+    if not _holds(kind, folder, permutations):
         cli = load_run(folder)
         if not isinstance(cli.model, MetaTask) or not isinstance(cli.datamodule, IndexedDataModule):
             raise UserError(f"{folder.root} is not the run of a meta-model; `analyze` needs one (configs/meta).")
@@ -188,3 +195,10 @@ def analyze_run(kind: str, folder: RunFolder, permutations: int) -> dict[str, An
         content = KINDS[kind](cli.model, cli.datamodule, permutations)
         log.info(f"numbers: {folder.write_result(kind, content)}")
     return folder.read_result(kind)
+
+
+def _holds(kind: str, folder: RunFolder, permutations: int) -> bool:
+    """Whether a run's numbers are there, are about its weights as they are now, and were asked for like this."""
+    if not folder.done(kind) or folder.newer_weights(kind):
+        return False
+    return bool(folder.read_result(kind).get("permutations", permutations) == permutations)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
+import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -24,6 +24,7 @@ from dynamo.runs import RunFolder
 from dynamo.types import UserError
 
 CALLBACKS = {
+    "checkpoint": callbacks.RunCheckpoint,
     "fidelity": callbacks.FidelityTable,
     "embedding_pca": callbacks.EmbeddingPCA,
     "snapshots": callbacks.Snapshots,
@@ -71,7 +72,7 @@ class SaveRunConfig(SaveConfigCallback):
             folder.root.mkdir(parents=True, exist_ok=True)
             part = folder.config.with_suffix(".yaml.tmp")
             part.write_text(self.parser.dump(config, skip_none=False), encoding="utf-8")
-            os.replace(part, folder.config)
+            part.replace(folder.config)
 
 
 class DynamoCLI(LightningCLI):
@@ -82,17 +83,6 @@ class DynamoCLI(LightningCLI):
         parser.add_argument("--run", type=str, default="runs/unnamed", help="Folder of the run: config, results, ...")
         for name, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, name)
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "checkpoint.filename": "best",
-                "checkpoint.monitor": "val/loss",
-                "checkpoint.save_last": True,
-                "checkpoint.enable_version_counter": False,
-                "checkpoint.auto_insert_metric_name": False,
-            }
-        )
-        parser.link_arguments("run", "checkpoint.dirpath", compute_fn=lambda run: str(RunFolder(Path(run)).checkpoints))
         parser.link_arguments("run", "trainer.default_root_dir")
         parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -108,27 +98,37 @@ class DynamoCLI(LightningCLI):
             return
         config = self.config[self.subcommand]
         name = config.get("ckpt_path")
+        if name is None and self.subcommand != "fit":
+            name = "last"  # Lightning would measure untrained weights
         if name not in ("last", "best"):
-            if name is not None and not Path(name).is_file():
-                raise UserError(f"There is no checkpoint {name}; --ckpt_path takes last, best, or a file.")
+            if name is not None:
+                config["ckpt_path"] = str(whole_checkpoint(Path(name)))
             return
-        folder = RunFolder(Path(config["run"]))
-        file = folder.checkpoint(name)
-        if file.is_file():
-            config["ckpt_path"] = str(file)
-        elif self.subcommand == "fit" and name == "last":
+        file = RunFolder(Path(config["run"])).checkpoint(name)
+        if self.subcommand == "fit" and name == "last" and not file.exists():
             # Interrupted before its first checkpoint, or never started: there is nothing to go on from. "last"
             # makes Lightning begin anew.
             log.warning(f"{file} is not there yet: training starts at the beginning.")
         else:
-            raise UserError(f"{file} is missing: train the run first, or name another --run.")
+            config["ckpt_path"] = str(whole_checkpoint(file))
 
     def instantiate_classes(self) -> None:
         """Errors in options are the user's to mend: one line, no traceback."""
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise UserError(_first_cause(str(error))) from error
+
+    def after_fit(self) -> None:
+        """Say where everything is."""
+        root = self.trainer.default_root_dir
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            log.info(f"results: {root}   watch: tensorboard --logdir {root}")
+
+    def after_test(self) -> None:
+        """Say where the numbers are."""
+        if self.trainer.is_global_zero:
+            log.info(f"results: {RunFolder(Path(self.trainer.default_root_dir)).results}")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer that logs into the run folder and writes its checkpoints whole."""
@@ -144,21 +144,51 @@ class DynamoCLI(LightningCLI):
 log = logging.getLogger(__name__)
 
 
+def whole_checkpoint(file: Path) -> Path:
+    """The same file, if it is a checkpoint at all.
+
+    Raises:
+        UserError: it is missing, or cut short.
+    """
+    if not file.is_file():
+        raise UserError(f"{file} is missing: train the run first, name another --run, or another --ckpt_path.")
+    if not zipfile.is_zipfile(file):
+        raise UserError(f"{file} is damaged: it is no whole checkpoint. Take another one with --ckpt_path.")
+    return file
+
+
+def _first_cause(message: str) -> str:
+    """What is wrong, without the parser's account of all the types that it tried."""
+    causes = [cause for cause in re.findall(r"^ *- (.*)", message, re.MULTILINE) if not cause.startswith("Expected a")]
+    return causes[0] if causes else message
+
+
 def _speak_plainly() -> None:
     """Our own messages as they are; of Lightning's, not the advertisement and not the notes about its own code."""
     for name in ("dynamo", "callbacks", "datamodules"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         if not logger.handlers:
-            logger.addHandler(logging.StreamHandler(sys.stdout))
+            logger.addHandler(_Stdout())
             logger.propagate = False
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_no_advertisement)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter.*")  # `main([...])` from a notebook
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*there is no last checkpoint available.*")  # we say so ourselves
+
+
+class _Stdout(logging.Handler):
+    """Writes to standard output, whatever that is at the time: a progress bar may have put itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stdout.write(f"{self.format(record)}\n")
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "litlogger" not in record.getMessage() and "TPU available" not in record.getMessage()
+    noise = ("litlogger", "TPU available", "to estimate number of stepping batches", "was configured so")
+    return not any(words in record.getMessage() for words in noise)
 
 
 def build(args: ArgsType, *, run: bool) -> DynamoCLI:
@@ -192,11 +222,10 @@ def load_run(folder: RunFolder, checkpoint: str = "last") -> DynamoCLI:
 
     if not folder.config.is_file():
         raise UserError(f"{folder.root} is no run: {folder.config.name} is missing. Runs lie under runs/.")
-    file = folder.checkpoint(checkpoint)
-    if not file.is_file():
-        raise UserError(f"{file} is missing: finish the run first (dynamo fit -c {folder.config} --ckpt_path last).")
+    file = whole_checkpoint(folder.checkpoint(checkpoint))
     config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     config["trainer"]["logger"] = False
+    config.pop("checkpoint", None)  # nothing is written here
     cli = build(config, run=False)
     state = torch.load(file, map_location="cpu", weights_only=True)
     cli.model.load_state_dict(state["state_dict"])

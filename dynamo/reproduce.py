@@ -1,4 +1,4 @@
-"""`dynamo reproduce FIGURE`: every stage of a figure as the plain command a person could have typed, skipping what is done."""
+"""`dynamo reproduce FIGURE`: every stage of a figure as a plain command, skipping what is done."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stages(figure: str, scale: str, seeds: int) -> list[list[str]]:
     """The commands of a figure, in order, each as its words after `dynamo`.
 
     A stage that mentions `{seed}` is repeated for every seed; `{seeds:PATTERN}` stands for the pattern with each
-    seed in turn.
+    seed in turn; `reproduce OTHER` stands for the stages of another figure.
 
     Raises:
         UserError: unknown figure or scale.
@@ -48,14 +48,23 @@ def stages(figure: str, scale: str, seeds: int) -> list[list[str]]:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if scale not in content:
         raise UserError(f"{figure} has no scale {scale!r}, only {', '.join(content)}.")
-    commands = []
+    commands: list[list[str]] = []
     for stage in content[scale]:
-        words = [part for word in shlex.split(stage) for part in _each_seed(word, seeds)]
+        if stage.startswith("reproduce "):
+            commands += stages(stage.split()[1], scale, seeds)
+            continue
+        words = [part for word in shlex.split(stage) for part in _each_seed(_reachable(word), seeds)]
         if any("{seed}" in word for word in words):
             commands += [[word.replace("{seed}", str(seed)) for word in words] for seed in range(seeds)]
         else:
             commands.append(words)
     return commands
+
+
+def _reachable(word: str) -> str:
+    """A configuration of the repository by a path that holds in the working directory."""
+    outside = word.startswith("configs/") and not Path(word).is_file()
+    return str(home() / word) if outside else word
 
 
 def _each_seed(word: str, seeds: int) -> list[str]:
@@ -83,8 +92,31 @@ def marker(words: Sequence[str]) -> str:
     """Under which name a stage's results stand when it is done."""
     if words[0] != "analyze":
         return words[0]
-    several = "--out" in words or "--below" in words
+    several = "--out" in words or len(analysed(words)) > 1
     return f"{words[1]}_summary" if several else words[1]
+
+
+def analysed(words: Sequence[str]) -> list[str]:
+    """The runs an analysis is about: what follows `--run` and `--below`, up to the next option."""
+    found, option = [], ""
+    for word in words:
+        if word.startswith("--"):
+            option = word
+        elif option in ("--run", "--below"):
+            found.append(word)
+    return found
+
+
+def done(words: Sequence[str], folder: RunFolder) -> bool:
+    """Whether a stage has finished; an analysis, whether it was of these runs as they are now."""
+    stage = marker(words)
+    if not folder.done(stage):
+        return False
+    if words[0] != "analyze":
+        return True
+    runs = analysed(words)
+    about = folder.read_result(stage).get("runs", runs)
+    return about == runs and not any(folder.newer_weights(stage, RunFolder(Path(run))) for run in runs)
 
 
 def resumed(words: Sequence[str], folder: RunFolder) -> list[str]:
@@ -110,7 +142,7 @@ def main(args: Sequence[str]) -> None:
     for number, words in enumerate(commands, start=1):
         folder = run_of(words)
         name = f"[{number}/{len(commands)}] dynamo {shlex.join(words)}"
-        if folder.done(marker(words)) and not options.dry_run:
+        if done(words, folder) and not options.dry_run:
             log.info(f"{name}\n      done already; remove {folder.root} to run it again")
             continue
         command = resumed(words, folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +48,18 @@ class RunFolder:
         """Whether a stage (fit, test, an analysis) has finished: its results are written last, and whole."""
         return (self.results / f"{stage}.json").is_file()
 
+    def newer_weights(self, stage: str, other: RunFolder | None = None) -> bool:
+        """Whether this run, or `other`, has written a checkpoint since a finished stage of this one."""
+        last = (other or self).checkpoint("last")
+        return last.is_file() and last.stat().st_mtime > (self.results / f"{stage}.json").stat().st_mtime
+
     def write_result(self, stage: str, content: dict[str, Any]) -> Path:
         """Write a stage's numbers, whole or not at all."""
         self.results.mkdir(parents=True, exist_ok=True)
         path = self.results / f"{stage}.json"
         part = path.with_suffix(".json.tmp")
         part.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        part.replace(path)
         return path
 
     def read_result(self, stage: str) -> dict[str, Any]:

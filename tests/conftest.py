@@ -21,6 +21,9 @@ import torch
 from matplotlib import pyplot as plt
 from torch import distributed
 
+from dynamo.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
 THREADS = 2
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 LOOPBACK = {"127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "", None, socket.gethostname()}
@@ -141,3 +144,27 @@ def real_data() -> Path:
     if not Path(folder).is_dir():
         pytest.skip(f"DYNAMO_DATA names {folder}, and there is no such folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What follows `dynamo fit` for a population and for a meta-model on it, made small; they lack only `--run`."""
+    place = tmp_path_factory.mktemp("runs")
+    configs = {kind: ["-c", str(ROOT / f"configs/{kind}/demo.yaml")] for kind in ("population", "meta")}
+    tiny = ["-c", str(ROOT / "configs/debug/tiny.yaml")]
+    population = f"--model.init_args.population={place}/population/population"
+    return {
+        "population": [*configs["population"], *tiny],
+        "meta": [*configs["meta"], *tiny, population],
+        "place": [str(place)],
+    }
+
+
+@pytest.fixture(scope="session")
+def trained(commands: dict[str, list[str]]) -> Path:
+    """The runs `population` and `meta`, trained and tested by the real command; to read, or to copy."""
+    place = Path(commands["place"][0])
+    for kind in ("population", "meta"):
+        main(["fit", *commands[kind], "--run", str(place / kind)])
+        main(["test", *commands[kind], "--run", str(place / kind)])
+    return place

@@ -46,7 +46,8 @@ class AffineAlignment(Alignment):
         """See `Alignment.forward`."""
         weight, bias = (p if members is None else p[members] for p in (self.weight, self.bias))
         flat = states.flatten(1, 2)
-        return torch.baddbmm(bias.unsqueeze(1), flat, weight).unflatten(1, states.shape[1:3])
+        mapped: Tensor = torch.baddbmm(bias.unsqueeze(1), flat, weight).unflatten(1, states.shape[1:3])
+        return mapped
 
     @torch.no_grad()
     def start_at(self, mean: Tensor, members: Tensor) -> None:
@@ -80,7 +81,8 @@ class MLPAlignment(Alignment):
 
     def forward(self, states: Tensor, members: Tensor | None = None) -> Tensor:
         """See `Alignment.forward`."""
-        return self.outer(torch.tanh(self.inner(states, members)), members)
+        mapped: Tensor = self.outer(torch.tanh(self.inner(states, members)), members)
+        return mapped
 
     @torch.no_grad()
     def start_at(self, mean: Tensor, members: Tensor) -> None:

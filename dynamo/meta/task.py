@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.meta.alignment import ALIGNMENTS, Alignment, AlignmentKind
@@ -161,9 +162,7 @@ class MetaTask(LightningModule):
         for part in self.compare(batch, self._draw()):
             mask = part.batch.real_steps(self.burn_in)
             index = part.members + self._first(part.bundle)
-            hidden.append(
-                hidden_loss(part.mapped, part.original.hidden[0], mask, self.spread[index], self.distance)
-            )
+            hidden.append(hidden_loss(part.mapped, part.original.hidden[0], mask, self.spread[index], self.distance))
             output.append(output_loss(part.emulated, part.original.output, mask))
             indices.append(index)
         each_hidden, each_output, index = torch.cat(hidden), torch.cat(output), torch.cat(indices)
@@ -184,9 +183,9 @@ class MetaTask(LightningModule):
     def test_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> None:
         """Nothing by itself, as in validation."""
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam, with a learning rate of its own for theta."""
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": list(self.network.parameters())},
             {"params": list(self.alignments.parameters()), "weight_decay": self.alignment_weight_decay},
             {"params": list(self.embedding.parameters()), "lr": self.theta_lr},
@@ -207,9 +206,7 @@ class MetaTask(LightningModule):
         value = self.clip if gradient_clip_val is None else gradient_clip_val
         self.clip_gradients(optimizer, value or None, gradient_clip_algorithm or "norm")
 
-    def compare(
-        self, batch: Mapping[str, TaskBatch], select: Sequence[Tensor] | None = None
-    ) -> Iterator[Comparison]:
+    def compare(self, batch: Mapping[str, TaskBatch], select: Sequence[Tensor] | None = None) -> Iterator[Comparison]:
         """Run originals and emulators side by side, bundle after bundle.
 
         Args:
@@ -249,7 +246,8 @@ class MetaTask(LightningModule):
         total = len(self.population)
         if self.members_per_step is None or self.members_per_step >= total:
             return None
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        done: int = progress.total.processed  # type: ignore[attr-defined]
         drawn = np.sort(np.random.default_rng([self.seed, done]).permutation(total)[: self.members_per_step])
         first, parts = 0, []
         for bundle in self.population.bundles:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -219,10 +219,12 @@ class Population:
 
         Args:
             stage: which split was measured.
-            accuracies: `[N]`, in the order of the members.
+            accuracies: `[N]`, in the order of the members; NaN where no item was read.
         """
-        values = iter(accuracies)
-        members = [[replace(m, **{f"{stage}_accuracy": next(values)}) for m in part] for part in self.bundle_members]
+        known: Iterator[dict[str, Any]] = (
+            {f"{stage}_accuracy": value if math.isfinite(value) else None} for value in accuracies
+        )
+        members = [[replace(m, **next(known)) for m in part] for part in self.bundle_members]
         return Population(
             self.bundles, members, fingerprint=self.fingerprint, class_names=self.class_names, config=self.config
         )
@@ -234,7 +236,7 @@ def rewrite_manifest(folder: Path, population: Population) -> None:
     entries = [replace(e, members=m) for e, m in zip(saved.bundles, population.bundle_members, strict=True)]
     part = folder / f"{NAME}.tmp"
     part.write_text(replace(saved, bundles=tuple(entries)).to_json(), encoding="utf-8")
-    os.replace(part, folder / NAME)
+    part.replace(folder / NAME)
 
 
 def _load_bundle(folder: Path, entry: BundleEntry) -> Bundle:
@@ -248,10 +250,12 @@ def _load_bundle(folder: Path, entry: BundleEntry) -> Bundle:
         raise PopulationError(f"{path} is damaged: it is not the file the manifest describes. Copy the folder again.")
     try:
         tensors = load_file(path)
+        if {tensor.dtype for tensor in tensors.values()} != {torch.float32}:
+            raise TypeError("weights have to be of type float32")
         with torch.device("meta"):
             bundle = KINDS[entry.kind].build(len(entry.members), entry.settings)
         bundle.load_state_dict(tensors, assign=True)
-    except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
+    except (SafetensorError, RuntimeError, ArithmeticError, TypeError, ValueError, KeyError, OSError) as error:
         raise PopulationError(f"{path} does not hold what its manifest says: {error}") from error
     for name, tensor in tensors.items():
         sound = tensor.isfinite().flatten(1).all(1)

@@ -59,7 +59,7 @@ class Bundle(nn.Module, ABC):
     @torch.no_grad()
     def join(self, others: Sequence[Bundle]) -> Self:
         """One bundle that holds the members of this one and of others with the same settings, in order."""
-        parts = [self, *others]
+        parts: list[Bundle] = [self, *others]
         joined = self.build(sum(part.count for part in parts), self.settings)
         for name, parameter in joined.state_dict(keep_vars=True).items():
             parameter.copy_(torch.cat([part.get_buffer_or_parameter(name) for part in parts]))
@@ -75,4 +75,5 @@ class Bundle(nn.Module, ABC):
 
     def get_buffer_or_parameter(self, name: str) -> Tensor:
         """A stacked tensor `[N, ...]` by its name in the state dict."""
-        return self.state_dict(keep_vars=True)[name]
+        stacked: Tensor = self.state_dict(keep_vars=True)[name]
+        return stacked

@@ -83,11 +83,13 @@ class Manifest:
                 f"No population at {folder}: {NAME} is missing. Train one first "
                 "(dynamo fit -c configs/population/...yaml), or correct the path."
             ) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise PopulationError(f"{path} cannot be read ({error}); copy or train the population again.") from error
         try:
             return _parse(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except KeyError as error:
+            raise PopulationError(f"{path} is not a sound manifest: {error} is missing.") from error
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise PopulationError(f"{path} is not a sound manifest: {error}.") from error
 
 
@@ -126,8 +128,12 @@ def _parse_member(entry: Mapping[str, Any]) -> Member:
     for text in (member.name, member.group, member.task, member.policy):
         if not isinstance(text, str):
             raise TypeError(f"{text!r} should be a text")
-    for number in (member.fraction, member.val_accuracy, member.test_accuracy):
-        if number is not None and not (isinstance(number, int | float) and math.isfinite(number)):
+    for whole in (member.seed, member.subset_seed, 0 if member.epoch is None else member.epoch):
+        if not isinstance(whole, int):
+            raise TypeError(f"member {member.name!r}: {whole!r} should be a whole number")
+    measured = [a for a in (member.val_accuracy, member.test_accuracy) if a is not None]
+    for number in (member.fraction, *measured):
+        if not (isinstance(number, int | float) and math.isfinite(number)):
             raise TypeError(f"member {member.name!r}: {number!r} should be a finite number")
     return member
 

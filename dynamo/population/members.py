@@ -103,7 +103,7 @@ def expand(groups: Sequence[MemberGroup], tasks: Sequence[str]) -> list[tuple[Me
     """
     if not groups:
         raise ValueError("A population needs at least one group; list them under model.init_args.groups.")
-    expanded = []
+    expanded: list[tuple[MemberGroup, list[Member]]] = []
     for position, group in enumerate(groups):
         if any(group.name == other.name for other, _ in expanded):
             raise ValueError(f"Two groups are called {group.name!r}; give each its own name.")

@@ -60,9 +60,7 @@ def scan(
         `[N, T, B, H]`.
     """
     projected = projected.to(weight.dtype)  # under autocast the projection arrives in half precision
-    if state is None:
-        state = _zeros(kind, projected, weight)
-    arguments = (projected, weight, bias, *state)
+    arguments = (projected, weight, bias, *(state or _zeros(kind, projected, weight)))
     keep = torch.is_grad_enabled() and any(argument.requires_grad for argument in arguments)
     hidden: Tensor = _SCANS[kind].apply(keep, *arguments)
     return hidden
@@ -84,7 +82,7 @@ def unroll(
     Args:
         kind: "gru", "lstm" or "rnn" (tanh).
         inputs: `[N, T, B, E]`, or `[T, B, E]` where all members read the same.
-        weight_ih: `[N, gH, E]`.
+        weight_ih: `weight_ih_l0` of every member, `[N, gH, E]`; the other three likewise.
         bias_ih: `[N, gH]`.
         weight_hh: `[N, gH, H]`.
         bias_hh: `[N, gH]`.
@@ -96,13 +94,11 @@ def unroll(
     if kind != "lstm" or inputs.device.type != "cpu":
         return scan(kind, project(inputs, weight_ih, bias_ih), weight_hh, bias_hh, state)
     inputs = inputs.expand(len(weight_hh), *inputs.shape[-3:])
-    if state is None:
-        state = _zeros(kind, inputs, weight_hh)
+    state = state or _zeros(kind, inputs, weight_hh)
     parameters = zip(*(part.unbind() for part in (weight_ih, weight_hh, bias_ih, bias_hh)), strict=True)
     starts = zip(*(part.unsqueeze(1).unbind() for part in state), strict=True)  # [1, B, H]: one layer
-    train = torch.is_grad_enabled()
     hidden = [
-        torch.lstm(own, start, weights, True, 1, 0.0, train, False, False)[0]  # one layer, forward, time first
+        torch.lstm(own, start, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)[0]
         for own, start, weights in zip(inputs, starts, parameters, strict=True)
     ]
     return torch.stack(hidden)
@@ -296,11 +292,6 @@ def _tanh_(x: Tensor) -> Tensor:
 
 
 def _over_steps(d_gates: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of a weight `[N, gH, H]` and its bias `[N, gH]`, which every step used.
-
-    Args:
-        d_gates: gradient of (weight @ state + bias) at every step, `[N, T, B, gH]`.
-        hidden: the initial state and the states after every step, `[N, T + 1, B, H]`.
-    """
+    """From `[N, T, B, gH]` and `[N, T + 1, B, H]`: gradients of a weight and its bias, which every step used."""
     d_gates, before = d_gates.flatten(1, 2), hidden[:, :-1].flatten(1, 2)
     return torch.bmm(d_gates.mT, before), d_gates.sum(1)

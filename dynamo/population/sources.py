@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from pathlib import Path
 
 from dynamo.population.artifact import Population
 from dynamo.population.manifest import PopulationError
@@ -18,14 +19,17 @@ def load_populations(places: Sequence[str]) -> Population:
     Raises:
         PopulationError: nothing is there, or what is there cannot be read or joined.
     """
-    folders = []
+    folders: list[str] = []
     for place in places:
-        found = sorted(glob.glob(place)) if glob.has_magic(place) else [place]  # noqa: PTH207 - absolute patterns too
+        pattern = glob.has_magic(place) and not Path(place).exists()
+        found = sorted(glob.glob(place)) if pattern else [place]  # noqa: PTH207 - absolute patterns too
         if not found:
             raise PopulationError(
                 f"No folder matches {place!r}. Train the population first (its configuration stands in "
                 "configs/population), or correct the pattern."
             )
         folders.extend(found)
+    if not folders:
+        raise PopulationError("No population folder is given; name at least one.")
     populations = [Population.load(folder) for folder in folders]
     return populations[0] if len(populations) == 1 else Population.join(populations)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as nnf
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.population.artifact import Population
@@ -134,7 +135,7 @@ class PopulationTask(LightningModule):
         """Log the accuracies."""
         self._report("test")
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam for all; see the class."""
         optimizer = adam([{"params": list(self.parameters()), "weight_decay": self.weight_decay}], self.lr)
         total = int(self.trainer.estimated_stepping_batches)
@@ -169,9 +170,7 @@ class PopulationTask(LightningModule):
             copy.load_state_dict(bundle.state_dict())
             copies.append(copy)
         members = [[replace(m, epoch=epoch) for m in part] for part in self.bundle_members]
-        population = Population(
-            copies, members, fingerprint=fingerprint, class_names=self.class_names, config=config
-        )
+        population = Population(copies, members, fingerprint=fingerprint, class_names=self.class_names, config=config)
         for stage, accuracies in self.accuracies.items():
             population = population.with_accuracies(stage, accuracies.tolist())
         return population
@@ -205,8 +204,8 @@ class PopulationTask(LightningModule):
         loss, right, items = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
         accuracy = right / items
         self.accuracies[stage] = accuracy.cpu()
-        self.log(f"{stage}/loss", (loss / items).mean(), prog_bar=stage == "val")
-        self.log(f"{stage}/accuracy", accuracy.mean(), prog_bar=True)
+        self.log(f"{stage}/loss", (loss / items).nanmean(), prog_bar=stage == "val")
+        self.log(f"{stage}/accuracy", accuracy.nanmean(), prog_bar=True)
         self.log_dict({f"{stage}/accuracy/{name}": value for name, value in self._by_group(accuracy).items()})
         names = (member.name for member in self.members)
         self.log_dict({f"{stage}_members/accuracy/{name}": a for name, a in zip(names, accuracy, strict=True)})

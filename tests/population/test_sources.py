@@ -1,0 +1,64 @@
+"""Are folders and patterns of folders read in order, and is a missing one named?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dynamo.population import Population, PopulationError, load_populations
+
+MakePopulation = Callable[..., Population]
+
+
+@pytest.fixture
+def root(make_population: MakePopulation, tmp_path: Path) -> Path:
+    for name in ("b", "a", "c"):
+        make_population(f"{name}-").save(tmp_path / "runs" / name)
+    return tmp_path / "runs"
+
+
+def groups(population: Population) -> list[str]:
+    return list(dict.fromkeys(member.group for member in population.members))
+
+
+def test_one_folder_is_the_population_itself(root: Path) -> None:
+    population = load_populations([str(root / "b")])
+    assert groups(population) == ["b-gru", "b-rnn"]
+    assert population.config == {"lr": 0.01}
+
+
+def test_folders_keep_the_order_they_were_given_in(root: Path) -> None:
+    population = load_populations([str(root / "c"), str(root / "a")])
+    assert groups(population) == ["c-gru", "a-gru", "c-rnn", "a-rnn"]
+
+
+def test_a_pattern_is_read_in_the_order_of_names(root: Path) -> None:
+    population = load_populations([str(root / "*")])
+    assert groups(population) == ["a-gru", "b-gru", "c-gru", "a-rnn", "b-rnn", "c-rnn"]
+    assert len(population) == 15
+
+
+def test_patterns_and_folders_may_be_mixed(root: Path) -> None:
+    population = load_populations([str(root / "[bc]"), str(root / "a")])
+    assert groups(population)[:3] == ["b-gru", "c-gru", "a-gru"]
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(root: Path) -> None:
+    (root / "a").rename(root / "run[1]")
+    assert groups(load_populations([str(root / "run[1]")])) == ["a-gru", "a-rnn"]
+
+
+def test_what_is_missing_is_named(root: Path) -> None:
+    with pytest.raises(PopulationError, match=r"No folder matches '.*/x\*'. Train the population first"):
+        load_populations([str(root / "a"), str(root / "x*")])
+    with pytest.raises(PopulationError, match=r"No population at .*/nowhere: manifest.json is missing. Train one"):
+        load_populations([str(root / "nowhere")])
+    with pytest.raises(PopulationError, match="No population folder is given"):
+        load_populations([])
+
+
+def test_the_same_folder_twice_is_refused(root: Path) -> None:
+    with pytest.raises(PopulationError, match="Several members are called a-gru-0, a-gru-1"):
+        load_populations([str(root / "*"), str(root / "a")])

@@ -1,0 +1,218 @@
+"""Does a real Trainer train every member by itself, on its own items, the same way every time?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import LambdaCallback
+from torch import Tensor
+
+from datamodules import SyntheticSentimentDataModule
+from datamodules.base import TaskData
+from dynamo.population import DivergenceError, MemberGroup, Population, PopulationTask
+from dynamo.population.task import last_step
+from dynamo.types import HasReaders, Reader, TaskBatch
+
+CLASSES = {"synthetic": ("negative", "positive")}
+TINY = {"hidden_size": 6, "embedding_size": 4}
+GROUPS = [
+    MemberGroup("full", count=2, **TINY),  # type: ignore[arg-type]
+    MemberGroup("half", count=3, architecture="rnn", fraction=0.5, **TINY),  # type: ignore[arg-type]
+    MemberGroup("more", count=1, fraction=0.25, **TINY),  # type: ignore[arg-type]
+]
+
+
+class TwoTasks(SyntheticSentimentDataModule):
+    """The synthetic language twice; the second task has a class that never occurs."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options)
+        self.classes = {**CLASSES, "mirror": ("positive", "negative", "none")}
+
+    def load(self) -> dict[str, TaskData]:
+        original = super().load()["synthetic"]
+
+        def turned(part: Any) -> Any:  # noqa: ANN401
+            return replace(part, labels=1 - part.labels)
+
+        mirror = TaskData(turned(original.train), turned(original.val), turned(original.test), "mirror")
+        return {"synthetic": original, "mirror": mirror}
+
+
+def data(kind: type[SyntheticSentimentDataModule] = SyntheticSentimentDataModule) -> SyntheticSentimentDataModule:
+    options = {"train_size": 200, "test_size": 45, "vocab_size": 30, "min_length": 3, "max_length": 9}
+    return kind(batch_size=16, eval_batch_size=20, window=3, **options)
+
+
+def task(groups: list[MemberGroup] = GROUPS, **options: Any) -> PopulationTask:  # noqa: ANN401
+    return PopulationTask(groups, 30, **{"class_names": CLASSES, "lr": 0.01, "warmup_steps": 1, **options})
+
+
+def trainer(**options: Any) -> pl.Trainer:  # noqa: ANN401
+    quiet: dict[str, Any] = {
+        "max_steps": 5,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+    }
+    return pl.Trainer(**{**quiet, **options})
+
+
+def fitted(**options: Any) -> PopulationTask:  # noqa: ANN401
+    model = task(**options)
+    trainer().fit(model, data())
+    return model
+
+
+def test_groups_become_one_bundle_per_architecture_and_size() -> None:
+    model = task()
+    assert [m.name for m in model.members] == ["full-0", "full-1", "more-0", "half-0", "half-1", "half-2"]
+    assert [(b.architecture, b.count) for b in model.bundles] == [("gru", 3), ("rnn", 3)]
+    assert isinstance(model, HasReaders)
+    assert model.readers[2:4] == [Reader("synthetic", 0.25, 20_000), Reader("synthetic", 0.5, 10_000)]
+
+
+def test_a_member_starts_the_same_whoever_else_is_there() -> None:
+    first, second = task(), task([replace(GROUPS[2], seed=20_000)])
+    for name, tensor in second.bundles[0].state_dict().items():
+        assert torch.equal(tensor[0], first.bundles[0].state_dict()[name][2])
+
+
+def test_the_same_seed_twice_gives_the_same_bits() -> None:
+    one, other, before = fitted(), fitted(), task()
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+        assert not torch.equal(tensor, before.state_dict()[name]), name
+
+
+def test_a_member_is_trained_as_if_the_others_were_not_there() -> None:
+    together = fitted()
+    alone = task([replace(GROUPS[2], seed=20_000)])
+    trainer().fit(alone, data())
+    for name, tensor in alone.bundles[0].state_dict().items():
+        torch.testing.assert_close(tensor[0], together.bundles[0].state_dict()[name][2], rtol=1e-4, atol=1e-5)
+
+
+def test_every_member_takes_the_same_number_of_steps_on_its_own_items() -> None:
+    seen: list[dict[str, TaskBatch]] = []
+    note = LambdaCallback(on_train_batch_start=lambda _trainer, _model, batch, _index: seen.append(batch))
+    model, module = task(), data()
+    run = trainer(callbacks=[note], max_steps=15)
+    run.fit(model, module)
+    assert run.global_step == len(seen) == 15
+    assert {tuple(batch["synthetic"].targets.shape) for batch in seen} == {(6, 16)}
+    read = [len({tuple(row) for b in seen for row in b["synthetic"].inputs[n, :, :3].tolist()}) for n in range(6)]
+    assert max(read[2], 0) <= 45 < min(read[:2])  # a quarter of 180, and all of them
+    assert max(read[3:]) <= 90
+
+
+def test_accuracies_are_those_of_the_members_one_by_one() -> None:
+    model, module = task(), data()
+    run = trainer()
+    run.fit(model, module)
+    run.test(model, module, verbose=False)
+    batch = module.batch("test", "synthetic", range(45))
+    expected = []
+    for bundle in model.bundles:
+        for index in range(bundle.count):
+            logits = bundle.member(index)(batch.inputs)[1][torch.arange(45), batch.lengths - 1]
+            expected.append(float((logits.argmax(-1) == batch.targets).double().mean()))
+    assert model.accuracies["test"].tolist() == pytest.approx(expected)
+    logged = {name: float(value) for name, value in run.callback_metrics.items()}
+    assert logged["test/accuracy"] == pytest.approx(sum(expected) / 6, abs=1e-6)
+    assert logged["test/accuracy/full"] == pytest.approx(sum(expected[:2]) / 2, abs=1e-6)
+    assert logged["test/accuracy/half"] == pytest.approx(sum(expected[3:]) / 3, abs=1e-6)
+    for member, accuracy in zip(model.members, expected, strict=True):
+        assert logged[f"test_members/accuracy/{member.name}"] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_members_learn() -> None:
+    model, module = task([MemberGroup("g", count=2, **TINY)]), data()  # type: ignore[arg-type]
+    run = trainer(max_steps=80, limit_val_batches=0, num_sanity_val_steps=0)
+    run.fit(model, module)
+    run.validate(model, module, verbose=False)
+    assert float(model.accuracies["val"].min()) > 0.7
+
+
+def test_a_member_that_diverges_stops_the_run_by_name() -> None:
+    model = task()
+    with torch.no_grad():
+        model.bundles[1].get_parameter("weight_hh")[1].fill_(float("nan"))
+    with pytest.raises(DivergenceError, match=r"The loss of half-1 is no longer finite at step 0. Lower the"):
+        trainer(num_sanity_val_steps=0).fit(model, data())
+
+
+def test_the_trainer_s_clipping_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"gradient_clip_val clips all members together; set model.init_args.clip"):
+        trainer(gradient_clip_val=1.0).fit(task(), data())
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [({"lr": -1.0}, "lr is -1.0"), ({"groups": []}, "at least one group")],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        task(**options)
+
+
+def test_the_frozen_copy_knows_what_was_measured_and_stays_as_it_is() -> None:
+    model = fitted()
+    run = trainer()
+    run.test(model, data(), verbose=False)
+    frozen = model.population(3, {"vocabulary": "1"}, {"lr": 0.01})
+    assert isinstance(frozen, Population)
+    assert {m.epoch for m in frozen.members} == {3}
+    assert [m.test_accuracy for m in frozen.members] == model.accuracies["test"].tolist()
+    assert (frozen.fingerprint, frozen.class_names) == ({"vocabulary": "1"}, CLASSES)
+    kept = frozen.bundles[0].get_parameter("weight_hh").clone()
+    assert torch.equal(kept, model.bundles[0].get_parameter("weight_hh"))
+    with torch.no_grad():
+        model.bundles[0].get_parameter("weight_hh").zero_()
+    assert torch.equal(frozen.bundles[0].get_parameter("weight_hh"), kept)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_two_tasks_train_together() -> None:
+    module = data(TwoTasks)
+    groups = [replace(group, task=name, name=f"{group.name}-{name}") for name in module.classes for group in GROUPS]
+    model = task(groups, class_names=module.classes)
+    assert [b.classes for b in model.bundles] == [2, 2, 3, 3]
+    run = trainer()
+    run.fit(model, module)
+    run.test(model, module, verbose=False)
+    assert model.accuracies["test"].shape == (12,)
+    assert model.accuracies["test"].isfinite().all()
+    member = [m.name for m in model.members].index("half-mirror-1")
+    batch = module.batch("test", "mirror", range(45))
+    logits = last_step(model.bundles[3](batch).output, batch.lengths)[1]
+    accuracy = float((logits.argmax(-1) == batch.targets).double().mean())
+    assert float(model.accuracies["test"][member]) == pytest.approx(accuracy)
+
+
+def test_members_whose_task_was_not_evaluated_have_no_accuracy() -> None:
+    module = data(TwoTasks)
+    groups = [replace(GROUPS[0], task=name, name=name) for name in module.classes]
+    model = task(groups, class_names=module.classes)
+    run = trainer(limit_test_batches=1)
+    run.test(model, module, verbose=False)
+    assert run.callback_metrics["test/accuracy"].isfinite()
+    measured = [m.test_accuracy is not None for m in model.population(0, {}, {}).members]
+    assert measured == [True, True, False, False]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_last_step_is_that_of_every_item(own: bool) -> None:
+    output = torch.randn(2, 3, 5, 4)
+    lengths = torch.tensor([[1, 5, 2], [3, 4, 5]]) if own else torch.tensor([1, 5, 2])
+    found: Tensor = last_step(output, lengths)
+    for n in range(2):
+        for b in range(3):
+            assert torch.equal(found[n, b], output[n, b, int(lengths.expand(2, 3)[n, b]) - 1])
