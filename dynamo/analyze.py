@@ -22,9 +22,11 @@ from dynamo.analysis import (
     pca,
     permutation_test,
     procrustes_align,
+    spread_over_time,
 )
 from dynamo.cli import load_run
 from dynamo.figures import embedding_row, map_panel, save_png
+from dynamo.figures.map_panel import trajectories
 from dynamo.meta import MetaTask
 from dynamo.runs import RunFolder
 from dynamo.types import TaskBatch, UserError
@@ -57,6 +59,10 @@ def embedding(task: MetaTask, data: IndexedDataModule, permutations: int) -> dic
         found["groups"] = list(distances.groups)
         found["distance_between_groups"] = distances.between.tolist()
         found["distance_within_groups"] = [None if w != w else w for w in distances.within.tolist()]
+    if trajectories(members) is not None:
+        time = spread_over_time(task.theta, [member.epoch or 0 for member in members])
+        found |= {"epochs": list(time.epochs), "spread": time.spread.tolist()}
+        found |= {"spread_early": time.early, "spread_late": time.late, "late_over_early": time.late / time.early}
     found["members"] = [
         {"name": member.name, "group": member.group, "theta": theta.tolist(), "plane": plane.tolist()}
         for member, theta, plane in zip(members, task.theta, answer.coordinates[:, :2], strict=True)
@@ -118,6 +124,8 @@ def summary(per_run: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def note(found: dict[str, Any]) -> str | None:
     """The small print of a panel."""
+    if "spread_late" in found:
+        return f"faint: early epochs; distance between seeds {found['spread_early']:.2f} → {found['spread_late']:.2f}"
     if "silhouette_plane" not in found:
         return None
     return f"silhouette {found['silhouette_plane']:.2f} (p = {found['p_plane']:.2g})"
@@ -165,6 +173,8 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="folder of the summary of several runs; default: of the first run")
     parser.add_argument("--permutations", type=int, default=10_000, help="of the permutation test")
     options = parser.parse_args(list(args))
+    if options.below and len(options.below) != len(options.run):
+        raise UserError(f"--run names {len(options.run)} runs, --below {len(options.below)}: a row each, equally long.")
     upper, lower = ([RunFolder(path) for path in paths] for paths in (options.run, options.below))
     per_run = [analyze_run(options.kind, folder, options.permutations) for folder in [*upper, *lower]]
     out = RunFolder(options.out) if options.out else upper[0]

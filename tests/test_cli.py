@@ -90,10 +90,11 @@ def test_a_meta_run_holds_figures_and_fidelity(trained: Path) -> None:
 
 def test_the_event_files_hold_the_tags(trained: Path) -> None:
     meta, population = tags(trained / "meta"), tags(trained / "population")
-    assert {"train/loss", "train/hidden", "val/loss", "val/agreement", "val/agreement/100%"} <= set(meta["scalars"])
+    member = Population.load(trained / "population/population").members[-1]
+    assert {"train/loss", "train/hidden", "val/loss", f"val/agreement/{member.group}"} <= set(meta["scalars"])
     assert {"map/silhouette", "map/dims_95", "cost/embedding_pca", "test/agreement"} <= set(meta["scalars"])
     assert {"map/pca", "fidelity/val", "fidelity/test"} <= set(meta["images"])
-    assert {"train/loss", "val/accuracy", "val/accuracy/5%", "val_members/accuracy/5%-3"} <= set(population["scalars"])
+    assert {f"val/accuracy/{member.group}", f"val_members/accuracy/{member.name}"} <= set(population["scalars"])
     (metadata,) = (trained / "meta").glob("*/theta/metadata.tsv")
     header, *rows = metadata.read_text(encoding="utf-8").splitlines()
     assert header.split("\t")[:2] == ["name", "group"]
@@ -117,7 +118,9 @@ def test_the_saved_config_serves_fit_test_and_reloads_to_the_same_numbers(traine
     again = tmp_path / "again"
     config = str(trained / "meta/config.yaml")
     main(["fit", "-c", config, "--run", str(again)])
-    assert all(torch.equal(a, b) for a, b in zip(weights(again).values(), weights(trained / "meta").values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(again).values(), weights(trained / "meta").values(), strict=True)
+    )
     before = (again / "config.yaml").read_bytes()
     main(["test", "-c", str(again / "config.yaml"), "--ckpt_path", "last"])
     tested = read(again / "results/test.json")["metrics"]
@@ -189,9 +192,16 @@ def test_a_checkpoint_does_not_override_the_command_line(trained: Path, commands
 @pytest.mark.parametrize("kind", ["population", "meta"])
 @pytest.mark.parametrize(("every", "writes"), [(0, 1), (1, 2), (1, 3), (1, 5)], ids=["epoch", "mid", "end", "second"])
 def test_interrupted_and_resumed_is_as_never_interrupted(
-    trained: Path, commands: Commands, tmp_path: Path, kind: str, every: int, writes: int, monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    commands: Commands,
+    tmp_path: Path,
+    kind: str,
+    every: int,
+    writes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = [*commands[kind], "--trainer.limit_train_batches", "3", f"--checkpoint.every_n_train_steps={every}"]
+    words += ["--fidelity.every_n_epochs=0", "--embedding_pca.every_n_epochs=0"]  # pictures take time
     words += ["--model.init_args.members_per_step", "5"] if kind == "meta" else []
     main(["fit", *words, "--run", str(tmp_path / "whole")])
     save, done = RunCheckpoint._save, []
@@ -211,7 +221,6 @@ def test_interrupted_and_resumed_is_as_never_interrupted(
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert whole.keys() == cut.keys()
     assert [name for name in whole if not torch.equal(whole[name], cut[name])] == []
-    assert weights(tmp_path / "whole", "best").keys() == weights(tmp_path / "cut", "best").keys()
 
 
 def test_the_terminal_says_where_to_look(trained: Path, commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:

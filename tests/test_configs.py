@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import Namespace
+
+from dynamo.cli import DynamoCLI, build, main
+from dynamo.population import Population
+from dynamo.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+TINY = str(ROOT / "configs/debug/tiny.yaml")
+POPULATIONS = sorted((ROOT / "configs/population").glob("*.yaml"))
+METAS = [path for path in sorted((ROOT / "configs/meta").glob("*.yaml")) if "run:" in path.read_text(encoding="utf-8")]
 OVERLAYS = ("debug", "hardware")  # laid over another configuration: they have no time and no result
 
 
@@ -52,3 +60,45 @@ def test_the_file_is_a_mapping_without_duplicate_keys(config: Path) -> None:
             pending += [value for _, value in node.value]
         elif isinstance(node, yaml.SequenceNode):
             pending += node.value
+
+
+def parsed(configs: list[str], monkeypatch: pytest.MonkeyPatch) -> Namespace:
+    """What the real parser makes of configurations laid over each other; nothing is built."""
+    found: list[Namespace] = []
+    monkeypatch.setattr(DynamoCLI, "instantiate_classes", lambda self: found.append(self.config))
+    monkeypatch.setattr(DynamoCLI, "_run_subcommand", lambda self, name: None)
+    build(["fit", *(word for config in configs for word in ("-c", config))], run=True)
+    return found[0].fit
+
+
+@pytest.mark.parametrize("config", [*POPULATIONS, *METAS], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_parser_accepts_it_alone_and_with_its_overlays(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(RunFolder, "started", lambda self: False)  # the runs of this machine are another matter
+    assert parsed([str(config)], monkeypatch).run.startswith("runs/")
+    prefix = "meta_" if config.parent.name == "meta" else ""
+    overlays = [
+        *(ROOT / "configs/full").glob(f"{prefix}{config.stem}.yaml"),
+        *(ROOT / "configs/hardware").glob("*.yaml"),
+        *(ROOT / "configs/meta").glob("lambda0.yaml" if prefix else "none"),
+    ]
+    for overlay in overlays:
+        parsed([str(config), str(overlay)], monkeypatch)
+    assert parsed([str(config), TINY], monkeypatch).trainer.max_epochs == 2
+
+
+@pytest.mark.parametrize("config", METAS, ids=lambda path: path.stem)
+def test_a_meta_model_reads_a_population_that_some_configuration_makes(config: Path) -> None:
+    made = {yaml.safe_load(path.read_text(encoding="utf-8"))["run"] for path in POPULATIONS}
+    places = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]["init_args"]["population"]
+    for place in [places] if isinstance(places, str) else places:
+        assert place.removesuffix("/population").removesuffix("/snapshots/*") in made
+
+
+@pytest.mark.parametrize("config", POPULATIONS, ids=lambda path: path.stem)
+def test_a_population_configuration_runs(config: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if config.stem != "demo":
+        request.getfixturevalue("real_data")
+    main(["fit", "-c", str(config), "-c", TINY, "--run", str(tmp_path / "run")])
+    assert RunFolder(tmp_path / "run").done("fit")
+    assert len(Population.load(tmp_path / "run/population")) > 0

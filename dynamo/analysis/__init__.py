@@ -11,6 +11,7 @@ from dynamo.analysis.clustering import (
 )
 from dynamo.analysis.fidelity import Fidelity, FidelitySums
 from dynamo.analysis.pca import PCA, pca
+from dynamo.analysis.trajectories import SpreadOverTime, spread_over_time
 
 __all__ = [
     "PCA",
@@ -19,6 +20,7 @@ __all__ = [
     "FidelitySums",
     "GroupDistances",
     "PermutationTest",
+    "SpreadOverTime",
     "accuracy_at",
     "averaged_weights",
     "bundle_accuracy",
@@ -28,4 +30,5 @@ __all__ = [
     "permutation_test",
     "procrustes_align",
     "silhouette",
+    "spread_over_time",
 ]

@@ -21,7 +21,6 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
         `[N]`.
     """
     weight = mask.to(values.dtype).expand_as(values)
-    # `where` keeps whatever stands at padded steps, infinities included, out of the sum and its gradient.
     return torch.where(weight > 0, values, 0.0).sum((1, 2)) / weight.sum((1, 2))
 
 
@@ -30,8 +29,7 @@ def hidden_distance(mapped: Tensor, original: Tensor, kind: Distance) -> Tensor:
 
     L2 is the squared distance, L1 the absolute one (Figure 10 of the paper compares them).
     """
-    gap = mapped - original
-    return (gap.square() if kind == "l2" else gap.abs()).mean(-1)
+    return _size(mapped - original, kind)
 
 
 def hidden_loss(mapped: Tensor, original: Tensor, mask: Tensor, spread: Tensor, kind: Distance = "l2") -> Tensor:
@@ -50,7 +48,9 @@ def hidden_loss(mapped: Tensor, original: Tensor, mask: Tensor, spread: Tensor, 
     Returns:
         `[N]`, at least 0.
     """
-    return masked_mean(hidden_distance(mapped, original, kind), mask) / spread
+    # Nothing that stands at padded steps may reach a gradient, where 0 * infinity would be NaN.
+    gap = torch.where(mask.unsqueeze(-1), mapped - original, 0.0)
+    return masked_mean(_size(gap, kind), mask) / spread
 
 
 def output_loss(emulated: Tensor, original: Tensor, mask: Tensor) -> Tensor:
@@ -67,5 +67,11 @@ def output_loss(emulated: Tensor, original: Tensor, mask: Tensor) -> Tensor:
     Returns:
         `[N]`, at least 0.
     """
-    log_p, log_q = original.log_softmax(-1), emulated.log_softmax(-1)
+    real = mask.unsqueeze(-1)
+    log_p, log_q = (torch.where(real, logits, 0.0).log_softmax(-1) for logits in (original, emulated))
     return masked_mean((log_p.exp() * (log_p - log_q)).sum(-1), mask)
+
+
+def _size(gap: Tensor, kind: Distance) -> Tensor:
+    """Mean squared or absolute value over hidden units: `[N, B, T, H]` -> `[N, B, T]`."""
+    return (gap.square() if kind == "l2" else gap.abs()).mean(-1)

@@ -10,7 +10,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from dynamo.population.base import Bundle
-from dynamo.population.recurrence import GATES, project, scan
+from dynamo.population.recurrence import GATES, unroll
 from dynamo.types import TaskBatch, Trajectory
 
 Architecture = Literal["gru", "lstm", "rnn"]
@@ -133,8 +133,7 @@ class RecurrentBundle(Bundle):
             p if select is None else p[select] for p in self.parameters()
         )
         words = look_up(batch.inputs, embedding)
-        projected = project(words, weight_ih, bias_ih)
-        hidden = scan(self.architecture, projected, weight_hh, bias_hh)
+        hidden = unroll(self.architecture, words, weight_ih, bias_ih, weight_hh, bias_hh)
         count, steps, items, size = hidden.shape
         logits = torch.baddbmm(
             readout_bias.unsqueeze(1), hidden.reshape(count, steps * items, size), readout_weight.transpose(1, 2)

@@ -1,11 +1,13 @@
-"""Means of theta, by hand."""
+"""Means of theta and of weights, and accuracies, by hand."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from dynamo.analysis.averaging import mean_points
+from dynamo.analysis.averaging import accuracy_at, averaged_weights, bundle_accuracy, mean_points
+from dynamo.population.recurrent import RecurrentBundle
+from dynamo.types import TaskBatch, Trajectory
 
 
 def test_mean_of_all_and_of_each_group_in_order_of_appearance() -> None:
@@ -30,3 +32,60 @@ def test_refuses_mismatch_and_the_reserved_name() -> None:
         mean_points(torch.zeros(2, 3), ["a"])
     with pytest.raises(ValueError, match='"all"'):
         mean_points(torch.zeros(2, 3), ["all", "b"])
+
+
+class Constant(torch.nn.Module):
+    """At point p, every step answers the class that p names, except that padding answers the other one."""
+
+    def forward(self, points: torch.Tensor, inputs: torch.Tensor, task: str) -> Trajectory:
+        chosen = torch.nn.functional.one_hot(points[:, 0].long(), 2).float()  # [P, 2]
+        real = chosen[:, None, None].expand(-1, *inputs.shape, -1)
+        return Trajectory((), torch.where(inputs[None, ..., None] > 0, real, 1 - real))
+
+
+BATCHES = [
+    {"t": TaskBatch(torch.tensor([[3, 4, 0], [5, 0, 0]]), torch.tensor([0, 0]), torch.tensor([2, 1]))},
+    {"other": TaskBatch(torch.tensor([[3]]), torch.tensor([1]), torch.tensor([1]))},
+    {"t": TaskBatch(torch.tensor([[3, 4]]), torch.tensor([1]), torch.tensor([2]))},
+]
+
+
+def test_accuracy_counts_items_at_their_last_real_step() -> None:
+    points = torch.tensor([[0.0], [1.0]])
+    found = accuracy_at(Constant(), points, "t", BATCHES)  # type: ignore[arg-type]
+    assert found.tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert found.dtype == torch.float64
+    with pytest.raises(ValueError, match="no item of task 'none'"):
+        accuracy_at(Constant(), points, "none", BATCHES)  # type: ignore[arg-type]
+
+
+def bundle(members: int) -> RecurrentBundle:
+    settings = {"architecture": "gru", "vocab_size": 8, "embedding_size": 3, "hidden_size": 4, "classes": 2}
+    built = RecurrentBundle.build(members, settings)
+    built.initialise(list(range(members)))
+    return built
+
+
+def test_averaged_weights_are_the_mean_of_every_tensor() -> None:
+    population = bundle(3)
+    average = averaged_weights(population)
+    assert average.count == 1
+    for name, tensor in average.state_dict().items():
+        assert torch.allclose(tensor[0], population.state_dict()[name].mean(0))
+    assert not any(parameter.requires_grad for parameter in average.parameters())
+
+
+def test_the_average_of_equal_networks_is_the_network() -> None:
+    population = bundle(2)
+    for tensor in population.state_dict().values():
+        tensor[1] = tensor[0]
+    both = bundle_accuracy(population, "t", BATCHES)
+    assert both[0] == both[1] == bundle_accuracy(averaged_weights(population), "t", BATCHES)
+
+
+def test_accuracy_of_a_bundle_is_that_of_its_members() -> None:
+    population = bundle(4)
+    alone = [bundle_accuracy(population.take([index]), "t", BATCHES) for index in range(4)]
+    assert torch.equal(bundle_accuracy(population, "t", BATCHES), torch.cat(alone))
+    with pytest.raises(ValueError, match="no item of task 'none'"):
+        bundle_accuracy(population, "none", BATCHES)

@@ -164,7 +164,9 @@ def test_join_merges_bundles_that_are_alike(make_population: MakePopulation) -> 
 
 def test_join_keeps_other_sizes_and_tasks_apart(make_bundle: Callable[..., RecurrentBundle]) -> None:
     parts = [
-        Population([make_bundle(1, hidden_size=size)], [[Member(f"{task}-{size}", "g", task)]], class_names={task: "ab"})
+        Population(
+            [make_bundle(1, hidden_size=size)], [[Member(f"{task}-{size}", "g", task)]], class_names={task: "ab"}
+        )
         for task, size in (("x", 5), ("x", 6), ("y", 5))
     ]
     joined = Population.join(parts)
@@ -262,7 +264,10 @@ def test_a_manifest_that_does_not_fit_the_weights_is_refused(
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda t: t["weight_hh"][1, 2, 3].fill_(float("nan")), r"member 'gru-1' has weights \(weight_hh\) that are not"),
+        (
+            lambda t: t["weight_hh"][1, 2, 3].fill_(float("nan")),
+            r"member 'gru-1' has weights \(weight_hh\) that are not",
+        ),
         (lambda t: t["embedding"][0, 0, 0].fill_(float("inf")), r"member 'gru-0' has weights \(embedding\)"),
         (lambda t: t.pop("bias_hh"), "does not hold .*Missing key.*bias_hh"),
         (lambda t: t.update(extra=torch.zeros(2)), "does not hold .*Unexpected key.*extra"),

@@ -94,7 +94,7 @@ def test_the_culprits_are_named() -> None:
 
 @pytest.mark.parametrize("kind", ["gru", "lstm", "rnn"])
 def test_a_stacked_population_trains_like_its_members_alone(make_bundle: MakeBundle, kind: str) -> None:
-    members, items, steps, lr, decay, clip = 3, 8, 12, 0.01, 0.1, 0.5
+    members, items, steps, lr, decay, clip = 3, 8, 10, 0.01, 0.1, 0.25
     bundle = make_bundle(members, architecture=kind)
     modules = [bundle.member(index) for index in range(members)]
     batches = [

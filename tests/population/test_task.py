@@ -135,7 +135,7 @@ def test_accuracies_are_those_of_the_members_one_by_one() -> None:
 
 def test_members_learn() -> None:
     model, module = task([MemberGroup("g", count=2, **TINY)]), data()  # type: ignore[arg-type]
-    run = trainer(max_steps=80, limit_val_batches=0, num_sanity_val_steps=0)
+    run = trainer(max_steps=60, num_sanity_val_steps=0)
     run.fit(model, module)
     run.validate(model, module, verbose=False)
     assert float(model.accuracies["val"].min()) > 0.7

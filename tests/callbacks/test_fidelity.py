@@ -1,0 +1,99 @@
+"""The table is what one gets by counting over the split oneself, however the members are dealt out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+
+from callbacks import FidelityTable
+from datamodules import SyntheticSentimentDataModule
+from dynamo.analysis import Fidelity, FidelitySums
+from dynamo.meta import MetaTask
+from dynamo.population import PopulationTask
+
+Fit = Callable[..., Trainer]
+
+
+@torch.inference_mode()
+def counted(task: MetaTask, data: SyntheticSentimentDataModule) -> list[Fidelity]:
+    """Fidelity of every bundle over the validation split, in one go."""
+    sums = [FidelitySums(2, (6,)), FidelitySums(2, (4,))]
+    for indices in data.val_dataloader():
+        batch = data.on_after_batch_transfer(indices, 0)
+        for found in task.compare(batch):
+            part = found.batch
+            arguments = (found.original, (found.mapped,), found.emulated, part.targets, part.real_steps(), part.lengths)
+            sums[found.bundle].update(*arguments)
+    return [one.result() for one in sums]
+
+
+def table(tmp_path: Path, stage: str = "val") -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((tmp_path / f"run/results/fidelity_{stage}.json").read_text())
+    return content
+
+
+@pytest.mark.parametrize("members_at_once", [1, 2, 32])
+def test_equals_a_direct_count(
+    task: MetaTask, data: SyntheticSentimentDataModule, fit: Fit, tmp_path: Path, members_at_once: int
+) -> None:
+    trainer = fit(task, FidelityTable(members_at_once=members_at_once))
+    expected = counted(task, data)
+    found = table(tmp_path)
+    assert [row["name"] for row in found["members"]] == ["wide-0", "wide-1", "narrow-0", "narrow-1"]
+    for key in asdict(expected[0]):
+        values = torch.cat([getattr(one, key) for one in expected])
+        assert [row[key] for row in found["members"]] == pytest.approx(values.tolist(), rel=1e-5, abs=1e-9)
+        assert found["mean"][key] == pytest.approx(float(values.mean()), rel=1e-5)
+        assert float(trainer.callback_metrics[f"val/{key}"]) == pytest.approx(float(values.mean()), rel=1e-5)
+    agreement = torch.cat([one.agreement for one in expected])
+    assert found["worst"] == found["members"][int(agreement.argmin())]["name"]
+    assert float(trainer.callback_metrics["val_worst/agreement"]) == pytest.approx(float(agreement.min()))
+    narrow = float(expected[1].variance_explained.mean())
+    assert float(trainer.callback_metrics["val/variance_explained/narrow"]) == pytest.approx(narrow, rel=1e-5)
+    loss = 1 - found["mean"]["variance_explained"] + task.output_weight * found["mean"]["kl"]
+    assert float(trainer.callback_metrics["val/loss"]) == pytest.approx(loss, rel=1e-5)
+    assert (tmp_path / "run/figures/fidelity_val.png").is_file()
+
+
+def test_test_items_are_counted_too(
+    task: MetaTask, data: SyntheticSentimentDataModule, fit: Fit, tmp_path: Path
+) -> None:
+    trainer = fit(task, FidelityTable())
+    trainer.test(task, datamodule=data, verbose=False)
+    assert table(tmp_path, "test")["mean"] != table(tmp_path)["mean"]
+    assert float(trainer.callback_metrics["test/agreement"]) == pytest.approx(
+        table(tmp_path, "test")["mean"]["agreement"]
+    )
+
+
+def test_zero_turns_it_off_and_there_is_no_best(task: MetaTask, fit: Fit, tmp_path: Path) -> None:
+    trainer = fit(task, FidelityTable(every_n_epochs=0))
+    assert not [name for name in trainer.callback_metrics if name.startswith("val")]
+    assert not (tmp_path / "run/figures").exists()
+    assert [file.name for file in (tmp_path / "run/checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_every_other_epoch_and_the_last(task: MetaTask, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs: list[int] = []
+    monkeypatch.setattr(FidelityTable, "_show", lambda self, trainer, *_: epochs.append(trainer.current_epoch))
+    fit(task, FidelityTable(every_n_epochs=2), epochs=5)
+    assert epochs == [1, 3, 4]
+
+
+def test_inert_for_a_population(members: PopulationTask, fit: Fit, tmp_path: Path) -> None:
+    fit(members, FidelityTable())
+    assert not (tmp_path / "run/results").exists()
+
+
+def test_refuses_options_out_of_range() -> None:
+    with pytest.raises(ValueError, match="0 turns it off"):
+        FidelityTable(every_n_epochs=-1)
+    with pytest.raises(ValueError, match="at least 1"):
+        FidelityTable(members_at_once=0)
