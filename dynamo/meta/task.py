@@ -12,10 +12,10 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.meta.alignment import ALIGNMENTS, Alignment, AlignmentKind
+from dynamo.meta.checks import check_data, check_options, check_vocabulary_size
 from dynamo.meta.embedding import ModelEmbedding
 from dynamo.meta.losses import Distance, hidden_distance, hidden_loss, masked_mean, output_loss
 from dynamo.meta.recurrent import RecurrentMetaModel
-from dynamo.population.artifact import Population
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member
 from dynamo.population.optimisation import Schedule, adam, check_finite, learning_rate_factor
@@ -104,11 +104,11 @@ class MetaTask(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_options(dimensions, output_weight, burn_in, members_per_step, calibration_items)
+        check_options(dimensions, output_weight, burn_in, members_per_step, calibration_items)
         self.population = load_populations([population] if isinstance(population, str) else population)
         if groups is not None:
             self.population = self.population.only(groups)
-        _check_vocabulary(self.population, vocab_size)
+        check_vocabulary_size(self.population, vocab_size)
         self.distance, self.normalise, self.output_weight, self.burn_in = distance, normalise, output_weight, burn_in
         self.members_per_step, self.calibration_items = members_per_step, calibration_items
         self.lr, self.theta_lr, self.alignment_weight_decay = lr, theta_lr, alignment_weight_decay
@@ -142,7 +142,7 @@ class MetaTask(LightningModule):
 
     def on_fit_start(self) -> None:
         """Move the population here, check that it fits the data, and measure the spread of its states once."""
-        self._check_fingerprint()
+        self._check_data()
         self.population.to(self.device)
         if not bool(self.calibrated):
             self._calibrate()
@@ -153,7 +153,7 @@ class MetaTask(LightningModule):
 
     def on_test_start(self) -> None:
         """Move the population here, and check that it fits the data."""
-        self._check_fingerprint()
+        self._check_data()
         self.population.to(self.device)
 
     def training_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> Tensor:
@@ -283,36 +283,6 @@ class MetaTask(LightningModule):
         assert isinstance(alignment, Alignment)
         alignment.start_at(mean, members)
 
-    def _check_fingerprint(self) -> None:
-        mine = self.population.fingerprint
-        data: Mapping[str, str] = getattr(self.trainer.datamodule, "fingerprint", {})  # type: ignore[attr-defined]
-        if "vocabulary" in mine and mine["vocabulary"] != data.get("vocabulary", mine["vocabulary"]):
-            raise PopulationError(
-                f"The population was trained with vocabulary {mine['vocabulary'][:8]}, the data module has "
-                f"{data['vocabulary'][:8]}; use the same data options for both (vocabulary size, data set, seed)."
-            )
-
-
-def _check_options(
-    dimensions: int, output_weight: float, burn_in: int, members_per_step: int | None, calibration_items: int
-) -> None:
-    if dimensions < 1:
-        raise ValueError(f"dimensions is {dimensions}; the map needs at least 1.")
-    if output_weight < 0:
-        raise ValueError(f"output_weight (lambda) is {output_weight}; it cannot be negative, 0 leaves outputs out.")
-    if burn_in < 0:
-        raise ValueError(f"burn_in is {burn_in}; it cannot be negative.")
-    if members_per_step is not None and members_per_step < 1:
-        raise ValueError(f"members_per_step is {members_per_step}; leave it out for all members.")
-    if calibration_items < 2:
-        raise ValueError(f"calibration_items is {calibration_items}; a spread needs at least 2 items.")
-
-
-def _check_vocabulary(population: Population, vocab_size: int) -> None:
-    for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
-        theirs = bundle.settings.get("vocab_size")
-        if theirs is not None and theirs != vocab_size:
-            raise PopulationError(
-                f"{members[0].name!r} reads a vocabulary of {theirs}, the data module's has {vocab_size}; "
-                "set data.init_args.vocab_size to the population's."
-            )
+    def _check_data(self) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        check_data(self.population, getattr(data, "fingerprint", {}), getattr(data, "classes", self.population.tasks))
