@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ from dynamo.figures import fidelity_bars
 from dynamo.meta import MetaTask
 from dynamo.types import UserError
 
+log = logging.getLogger(__name__)
+
 
 class FidelityTable(Callback):
     """How well does each emulator follow its original, on items the meta-model was not trained on?
@@ -26,6 +29,8 @@ class FidelityTable(Callback):
     `val/agreement/GROUP` and `val/variance_explained/GROUP`; the worst member's `val_worst/agreement` and its name in
     `results/fidelity_val.json`; the figure `fidelity/val`. The same with `test`. Hooks: the batches and the end of
     validation and test. Cost: one pass of all members and emulators over the split, plus a picture.
+
+    With lambda = 0 the readout G is not trained; the members' own readouts then answer for the emulators.
 
     Args:
         every_n_epochs: in which validations of a fit, counted in epochs (the last epoch is always included); 0
@@ -126,12 +131,15 @@ class FidelityTable(Callback):
 
     def _show(self, trainer: Trainer, task: MetaTask, stage: str, found: Fidelity) -> None:
         names = [member.name for member in task.members]
+        worst = int(found.agreement.argmin())
+        if stage == "test":
+            log.info(f"worst emulator: {names[worst]}, agreement {float(found.agreement[worst]):.3f}")
         table = {key: values.tolist() for key, values in asdict(found).items()}
         run_folder(trainer).write_result(
             f"fidelity_{stage}",
             {
                 "step": trainer.global_step,
-                "worst": names[int(found.agreement.argmin())],
+                "worst": names[worst],
                 "mean": {key: float(values.mean()) for key, values in asdict(found).items()},
                 "members": [
                     {"name": name, **{key: values[i] for key, values in table.items()}} for i, name in enumerate(names)

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("train/loss", "val/loss", "val/accuracy", "val/agreement", "val/variance_explained")
+SHOWN = ("val/loss", "val/accuracy", "val/agreement", "val/variance_explained")
 
 
 class EpochLine(Callback):
@@ -25,6 +25,11 @@ class EpochLine(Callback):
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
         self._began = 0.0
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch has validation metrics of its own."""
+        self._validated = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the time."""
@@ -35,6 +40,8 @@ class EpochLine(Callback):
         if not self.enabled or not trainer.is_global_zero or sys.stdout.isatty():
             return
         metrics = trainer.callback_metrics
-        shown = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in SHOWN if name in metrics)
+        names = ("train/loss", *SHOWN) if self._validated else ("train/loss",)
+        self._validated = False
+        shown = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in names if name in metrics)
         seconds = time.perf_counter() - self._began
         log.info(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {seconds:.0f} s  {shown}")

@@ -76,6 +76,8 @@ def averaging(task: MetaTask, data: IndexedDataModule, permutations: int) -> dic
     Test accuracy of the meta-model at the mean theta of all members and of each group, of the base models
     themselves, and of the network made of their averaged weights.
     """
+    if task.output_weight == 0:
+        raise UserError("averaging asks for answers, and with output_weight (lambda) 0 the readout G was not trained.")
     found: dict[str, Any] = {}
     groups = [member.group for member in task.members]
     points = mean_points(task.theta, groups)

@@ -33,7 +33,8 @@ class Comparison(NamedTuple):
         members: indices of the members inside the bundle, `[n]`.
         original: what the base models did; hidden `([n, B, T, H],)`, output `[n, B, T, C]`.
         mapped: V_n(s), `[n, B, T, H]`.
-        emulated: logits of the emulators, `[n, B, T, C]`.
+        emulated: logits of the emulators, `[n, B, T, C]`; with lambda = 0, in evaluation, what the members' own
+            readouts say of `mapped`.
         batch: the items.
     """
 
@@ -209,6 +210,9 @@ class MetaTask(LightningModule):
     def compare(self, batch: Mapping[str, TaskBatch], select: Sequence[Tensor] | None = None) -> Iterator[Comparison]:
         """Run originals and emulators side by side, bundle after bundle.
 
+        With lambda = 0 nothing trains G. In evaluation the members' own readouts then answer for the emulators, from
+        V_n(s): whether the emulated states carry the members' decisions.
+
         Args:
             batch: items per task; bundles whose task is not in it are left out.
             select: per bundle the indices of the members that run; all by default.
@@ -228,7 +232,10 @@ class MetaTask(LightningModule):
             alignment = self.alignments[index]
             assert isinstance(alignment, Alignment)
             mapped = alignment(states.hidden[0].transpose(1, 2), members).transpose(1, 2)
-            yield Comparison(index, members, original, mapped, states.output, batch[task])
+            output = states.output
+            if self.output_weight == 0 and not self.training:
+                output = self.population.bundles[index].read_out(mapped, members)
+            yield Comparison(index, members, original, mapped, output, batch[task])
 
     def chunks(self, size: int = 32) -> Iterator[list[Tensor]]:
         """All members in parts of at most `size`, as `compare` selects them; bounds memory in evaluation."""

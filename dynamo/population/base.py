@@ -53,6 +53,15 @@ class Bundle(nn.Module, ABC):
         """
 
     @abstractmethod
+    def read_out(self, hidden: Tensor, select: Tensor | None = None) -> Tensor:
+        """What the members' own readouts say of states that may come from elsewhere.
+
+        Args:
+            hidden: the last stage of `Trajectory.hidden`, `[n, B, T, H]`.
+            select: indices of the members whose readouts answer, `[n]`; all by default.
+        """
+
+    @abstractmethod
     def member(self, index: int) -> nn.Module:
         """One member as an ordinary module, with its own copy of the weights."""
 

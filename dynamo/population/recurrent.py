@@ -129,16 +129,20 @@ class RecurrentBundle(Bundle):
 
     def forward(self, batch: TaskBatch, select: Tensor | None = None) -> Trajectory:
         """See `Bundle.forward`; hidden `([n, B, T, H],)` and output `[n, B, T, C]`."""
-        embedding, weight_ih, weight_hh, bias_ih, bias_hh, readout_weight, readout_bias = (
-            p if select is None else p[select] for p in self.parameters()
+        embedding, weight_ih, weight_hh, bias_ih, bias_hh = (
+            p if select is None else p[select] for p in list(self.parameters())[:5]
         )
         words = look_up(batch.inputs, embedding)
-        hidden = unroll(self.architecture, words, weight_ih, bias_ih, weight_hh, bias_hh)
-        count, steps, items, size = hidden.shape
-        logits = torch.baddbmm(
-            readout_bias.unsqueeze(1), hidden.reshape(count, steps * items, size), readout_weight.transpose(1, 2)
-        ).view(count, steps, items, -1)
-        return Trajectory((hidden.transpose(1, 2),), logits.transpose(1, 2))
+        hidden = unroll(self.architecture, words, weight_ih, bias_ih, weight_hh, bias_hh).transpose(1, 2)
+        return Trajectory((hidden,), self.read_out(hidden, select))
+
+    def read_out(self, hidden: Tensor, select: Tensor | None = None) -> Tensor:
+        """See `Bundle.read_out`; `[n, B, T, H]` -> `[n, B, T, C]`."""
+        weight, bias = (p if select is None else p[select] for p in (self.readout_weight, self.readout_bias))
+        in_memory = hidden.transpose(1, 2)  # the recurrence lays states out as [n, T, B, H]
+        flat = in_memory.reshape(in_memory.shape[0], -1, in_memory.shape[-1])
+        logits = torch.baddbmm(bias.unsqueeze(1), flat, weight.transpose(1, 2))
+        return logits.unflatten(1, in_memory.shape[1:3]).transpose(1, 2)
 
     @torch.no_grad()
     def member(self, index: int) -> RecurrentClassifier:

@@ -267,3 +267,16 @@ def test_another_vocabulary_is_refused_before_training(
 def test_wrong_options_are_named(mixed: str, make_task: Make, options: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         make_task(mixed, **options)
+
+
+def test_without_outputs_the_members_own_readouts_answer(mixed: str, make_task: Make, make_data: Make) -> None:
+    data = make_data(two=True)
+    data.setup("fit")
+    batch = {task: data.batch("val", task, [0, 1, 2]) for task in data.tasks}
+    for weight in (0.0, 1.0):
+        task = make_task(mixed, output_weight=weight).eval()
+        for found in task.compare(batch):
+            own = task.population.bundles[found.bundle].read_out(found.mapped)
+            assert torch.equal(found.emulated, own) == (weight == 0)
+            perfect = task.population.bundles[found.bundle].read_out(found.original.hidden[0])
+            torch.testing.assert_close(perfect, found.original.output)
