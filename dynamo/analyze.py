@@ -25,7 +25,7 @@ from dynamo.analysis import (
     spread_over_time,
 )
 from dynamo.cli import load_run
-from dynamo.figures import embedding_row, map_panel, save_png
+from dynamo.figures import embedding_plane, embedding_row, map_panel, save_png
 from dynamo.figures.map_panel import trajectories
 from dynamo.meta import MetaTask
 from dynamo.runs import RunFolder
@@ -124,10 +124,15 @@ def summary(per_run: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def fidelity(folder: RunFolder) -> dict[str, Any]:
+    """The means over members that `dynamo test` wrote, where it was run."""
+    return {"fidelity": folder.read_result("fidelity_test")["mean"]} if folder.done("fidelity_test") else {}
+
+
 def note(found: dict[str, Any]) -> str | None:
     """The small print of a panel."""
     if "spread_late" in found:
-        return f"faint: early epochs; distance between seeds {found['spread_early']:.2f} → {found['spread_late']:.2f}"
+        return f"faint: early; seeds lie {found['spread_early']:.2f} → {found['spread_late']:.2f} apart"
     if "silhouette_plane" not in found:
         return None
     return f"silhouette {found['silhouette_plane']:.2f} (p = {found['p_plane']:.2g})"
@@ -156,10 +161,15 @@ def draw_embeddings(rows: Sequence[Sequence[RunFolder]], path: Path) -> dict[str
 
     Returns:
         Mean distance of a member's point between two runs of the first row, after alignment, and the size of the map
-        (root mean square distance from its middle) to compare it with.
+        (root mean square distance from its middle) to compare it with. Nothing where the runs have other members.
     """
     drawn = [row_of(row) for row in rows]
-    save_png(embedding_row(*(panels for panels, _ in drawn)), path)
+    panels = [panels for panels, _ in drawn]
+    alone = len(panels) == len(panels[0]) == 1
+    save_png(embedding_plane(**vars(panels[0][0])) if alone else embedding_row(*panels), path)
+    names = [[member["name"] for member in folder.read_result("embedding")["members"]] for folder in rows[0]]
+    if any(other != names[0] for other in names):
+        return {}
     maps = [answer.coordinates for answer in drawn[0][1]]
     moved = [float(procrustes_align(a, b).residual.mean()) for i, a in enumerate(maps) for b in maps[i + 1 :]]
     size = statistics.fmean(float(m.square().sum(1).mean().sqrt()) for m in maps)
@@ -179,6 +189,8 @@ def main(args: Sequence[str]) -> None:
         raise UserError(f"--run names {len(options.run)} runs, --below {len(options.below)}: a row each, equally long.")
     upper, lower = ([RunFolder(path) for path in paths] for paths in (options.run, options.below))
     per_run = [analyze_run(options.kind, folder, options.permutations) for folder in [*upper, *lower]]
+    if options.kind == "embedding":  # a map is worth what its emulators are
+        per_run = [numbers | fidelity(folder) for numbers, folder in zip(per_run, [*upper, *lower], strict=True)]
     out = RunFolder(options.out) if options.out else upper[0]
     content: dict[str, Any] = {"runs": [str(folder.root) for folder in [*upper, *lower]]}
     content |= summary(per_run[: len(upper)])
