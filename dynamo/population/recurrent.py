@@ -141,8 +141,9 @@ class RecurrentBundle(Bundle):
         weight, bias = (p if select is None else p[select] for p in (self.readout_weight, self.readout_bias))
         in_memory = hidden.transpose(1, 2)  # the recurrence lays states out as [n, T, B, H]
         flat = in_memory.reshape(in_memory.shape[0], -1, in_memory.shape[-1])
-        logits = torch.baddbmm(bias.unsqueeze(1), flat, weight.transpose(1, 2))
-        return logits.unflatten(1, in_memory.shape[1:3]).transpose(1, 2)
+        logits: Tensor = torch.baddbmm(bias.unsqueeze(1), flat, weight.transpose(1, 2))
+        steps, items = in_memory.shape[1:3]
+        return logits.view(len(flat), steps, items, -1).transpose(1, 2)
 
     @torch.no_grad()
     def member(self, index: int) -> RecurrentClassifier:
