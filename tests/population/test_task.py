@@ -134,11 +134,11 @@ def test_accuracies_are_those_of_the_members_one_by_one() -> None:
 
 
 def test_members_learn() -> None:
-    model, module = task([MemberGroup("g", count=2, **TINY)]), data()  # type: ignore[arg-type]
-    run = trainer(max_steps=60, num_sanity_val_steps=0)
-    run.fit(model, module)
-    run.validate(model, module, verbose=False)
-    assert float(model.accuracies["val"].min()) > 0.7
+    model, module = task([MemberGroup("g", count=2, **TINY)], lr=0.03), data()  # type: ignore[arg-type]
+    trainer(max_steps=60).fit(model, module)
+    batch = module.batch("train", "synthetic", range(180))
+    right = last_step(model.bundles[0](batch).output, batch.lengths).argmax(-1) == batch.targets
+    assert float(right.float().mean(1).min()) > 0.65  # four standard deviations above chance
 
 
 def test_a_member_that_diverges_stops_the_run_by_name() -> None:
