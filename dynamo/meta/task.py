@@ -18,7 +18,7 @@ from dynamo.meta.losses import Distance, hidden_distance, hidden_loss, masked_me
 from dynamo.meta.recurrent import RecurrentMetaModel
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member
-from dynamo.population.optimisation import Schedule, adam, check_finite, learning_rate_factor
+from dynamo.population.optimisation import Schedule, adam, check_finite, scheduled
 from dynamo.population.sources import load_populations
 from dynamo.types import TaskBatch, Trajectory
 
@@ -192,10 +192,7 @@ class MetaTask(LightningModule):
             {"params": list(self.embedding.parameters()), "lr": self.theta_lr},
         ]
         optimizer = adam([group for group in groups if group["params"]], self.lr)
-        total = int(self.trainer.estimated_stepping_batches)
-        factor = learning_rate_factor(self.schedule, total, self.warmup_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduled(optimizer, self.schedule, int(self.trainer.estimated_stepping_batches), self.warmup_steps)
 
     def configure_gradient_clipping(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.types import UserError
@@ -41,6 +42,15 @@ def learning_rate_factor(schedule: Schedule, total_steps: int, warmup_steps: int
         return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, k / max(1, total_steps))))
 
     return factor
+
+
+def scheduled(
+    optimizer: torch.optim.Optimizer, schedule: Schedule, total_steps: int, warmup_steps: int
+) -> OptimizerLRSchedulerConfig:
+    """An optimiser with its learning rate scheduled step by step, as Lightning takes it; see `learning_rate_factor`."""
+    factor = learning_rate_factor(schedule, total_steps, warmup_steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 @torch.no_grad()

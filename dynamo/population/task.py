@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dynamo.population.artifact import Population
 from dynamo.population.members import Member, MemberGroup, expand
-from dynamo.population.optimisation import Schedule, adam, check_finite, clip_per_member, learning_rate_factor
+from dynamo.population.optimisation import Schedule, adam, check_finite, clip_per_member, scheduled
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.types import Reader, TaskBatch
 
@@ -138,10 +138,7 @@ class PopulationTask(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam for all; see the class."""
         optimizer = adam([{"params": list(self.parameters()), "weight_decay": self.weight_decay}], self.lr)
-        total = int(self.trainer.estimated_stepping_batches)
-        factor = learning_rate_factor(self.schedule, total, self.warmup_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduled(optimizer, self.schedule, int(self.trainer.estimated_stepping_batches), self.warmup_steps)
 
     def configure_gradient_clipping(
         self,
