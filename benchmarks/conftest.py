@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from dynamo.memory import keep_memory
+
 ROWS = pytest.StashKey[list[str]]()
+
+
+def pytest_configure() -> None:
+    """Measure under the allocator settings of the command `dynamo`; they hold for both sides of a comparison."""
+    keep_memory()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import re
 import sys
@@ -22,6 +21,7 @@ import callbacks
 import datamodules  # noqa: F401 - so that a configuration may say `class_path: IMDBDataModule`
 import dynamo
 from dynamo.checkpointing import AtomicCheckpointIO
+from dynamo.memory import keep_memory
 from dynamo.runs import RunFolder
 from dynamo.types import UserError
 
@@ -232,24 +232,10 @@ def load_run(folder: RunFolder, checkpoint: str = "last") -> DynamoCLI:
     return cli
 
 
-def _keep_memory() -> None:
-    """Let glibc keep freed memory instead of returning it to the system after every step.
-
-    Large blocks are otherwise mapped afresh each time, and every fresh page costs a fault: a third of a training
-    step on the CPU was spent on them. The price is that the process holds on to its peak. Nothing where there is no
-    glibc.
-    """
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
-
-
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; errors a person can mend are one line, with exit code 1."""
     words = list(sys.argv[1:] if args is None else args)
-    _keep_memory()
+    keep_memory()
     _speak_plainly()
     try:
         if not words or words[0] in ("-h", "--help"):
