@@ -22,6 +22,7 @@ import datamodules  # noqa: F401 - so that a configuration may say `class_path: 
 import dynamo
 from dynamo.checkpointing import AtomicCheckpointIO
 from dynamo.memory import keep_memory
+from dynamo.options import PlainParser
 from dynamo.runs import RunFolder
 from dynamo.types import UserError
 
@@ -198,6 +199,7 @@ def build(args: ArgsType, *, run: bool) -> DynamoCLI:
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
+        parser_class=PlainParser,
         save_config_callback=SaveRunConfig if run else None,
         seed_everything_default=0,
         auto_configure_optimizers=False,
