@@ -81,8 +81,8 @@ def averaging(task: MetaTask, data: IndexedDataModule, permutations: int) -> dic
     found: dict[str, Any] = {}
     groups = [member.group for member in task.members]
     points = mean_points(task.theta, groups)
+    batches = list(test_batches(data))
     for name in dict.fromkeys(task.population.tasks):
-        batches = list(test_batches(data))
         at = accuracy_at(task.network, torch.stack(list(points.values())), name, batches)
         bundles = [b for b, t in zip(task.population.bundles, task.population.tasks, strict=True) if t == name]
         base = torch.cat([bundle_accuracy(bundle, name, batches) for bundle in bundles])
@@ -104,7 +104,9 @@ KINDS: dict[str, Callable[[MetaTask, IndexedDataModule, int], dict[str, Any]]] =
 
 
 def test_batches(data: IndexedDataModule) -> Iterator[dict[str, TaskBatch]]:
-    """The test split, batch after batch."""
+    """The test split, batch after batch; read only now, since not every analysis needs the data."""
+    data.prepare_data()
+    data.setup("test")
     for batch in data.test_dataloader():
         yield data.on_after_batch_transfer(batch, 0)
 
@@ -214,8 +216,6 @@ def analyze_run(kind: str, folder: RunFolder, permutations: int) -> dict[str, An
         cli = load_run(folder)
         if not isinstance(cli.model, MetaTask) or not isinstance(cli.datamodule, IndexedDataModule):
             raise UserError(f"{folder.root} is not the run of a meta-model; `analyze` needs one (configs/meta).")
-        cli.datamodule.prepare_data()
-        cli.datamodule.setup("test")
         content = KINDS[kind](cli.model, cli.datamodule, permutations)
         log.info(f"numbers: {folder.write_result(kind, content)}")
     return folder.read_result(kind)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dynamo.meta.recurrent import RecurrentMetaModel
 from dynamo.population.base import Bundle
 from dynamo.population.task import last_step
-from dynamo.types import TaskBatch
+from dynamo.types import TaskBatch, Trajectory
 
 ALL = "all"
 
@@ -61,16 +61,7 @@ def accuracy_at(
     Raises:
         ValueError: there is no item of this task.
     """
-    right, items = torch.zeros(len(points), dtype=torch.float64), 0
-    for batch in batches:
-        if task in batch:
-            part = batch[task]
-            answers = last_step(network(points, part.inputs, task).output, part.lengths).argmax(-1)
-            right += (answers == part.targets).sum(1).cpu()
-            items += len(part.targets)
-    if not items:
-        raise ValueError(f"There is no item of task {task!r} to measure an accuracy on.")
-    return right / items
+    return _share_right(lambda part: network(points, part.inputs, task), task, batches)
 
 
 @torch.inference_mode()
@@ -86,14 +77,19 @@ def averaged_weights(bundle: Bundle) -> Bundle:
 
 
 @torch.inference_mode()
-def bundle_accuracy(bundle: nn.Module, task: str, batches: Iterable[dict[str, TaskBatch]]) -> Tensor:
+def bundle_accuracy(bundle: Bundle, task: str, batches: Iterable[dict[str, TaskBatch]]) -> Tensor:
     """Share of right answers of base models at the last real step, float64 `[N]`; see `accuracy_at`."""
+    return _share_right(bundle, task, batches)
+
+
+def _share_right(run: Callable[[TaskBatch], Trajectory], task: str, batches: Iterable[dict[str, TaskBatch]]) -> Tensor:
+    """Share of right answers at the last real step of whatever networks `run` runs, float64 `[networks]`."""
     right: Tensor | float = 0.0
     items = 0
     for batch in batches:
         if task in batch:
             part = batch[task]
-            answers = last_step(bundle(part).output, part.lengths).argmax(-1)
+            answers = last_step(run(part).output, part.lengths).argmax(-1)
             right = right + (answers == part.targets).double().sum(1).cpu()
             items += len(part.targets)
     if not items:
