@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dynamo.figures.style import save_png
 from dynamo.meta import MetaTask
 from dynamo.runs import RunFolder
+from dynamo.types import TaskBatch
+
+log = logging.getLogger(__name__)
 
 
 def writer(trainer: Trainer) -> SummaryWriter | None:
@@ -39,11 +44,62 @@ def show(trainer: Trainer, tag: str, figure: Figure) -> None:
     save_png(figure, run_folder(trainer).figures / f"{tag.replace('/', '_')}.png")
 
 
+@runtime_checkable
+class Items(Protocol):
+    """A data module that hands out items beside the loaders' batches; those of this project do."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        ...
+
+    def drawn(self, split: str, task: str, items: int | None = None) -> Tensor:
+        """Positions of a fixed class-balanced draw of a split."""
+        ...
+
+    def batch(self, split: str, task: str, indices: Tensor) -> TaskBatch:
+        """The items at these positions."""
+        ...
+
+
+def held_out(trainer: Trainer, task: MetaTask, items: int, rank: int = 0, world: int = 1) -> dict[str, TaskBatch]:
+    """A fixed draw of validation items of every task that the population knows, on the device of the meta-model.
+
+    Args:
+        trainer: whose data module is asked.
+        task: the meta-model.
+        items: how many of each task.
+        rank: takes every `world`-th item only, this one first; a task without an item for it is left out.
+        world: how many share the items.
+
+    Raises:
+        NothingToShowError: the data module hands out no items, or not so few.
+    """
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, Items):
+        raise NothingToShowError(f"{type(data).__name__} has no `drawn` and `batch` (see datamodules/base.py)")
+    names = dict.fromkeys(task.population.tasks)
+    try:
+        drawn = {name: data.drawn("val", name, items)[rank::world] for name in names}
+    except ValueError as error:
+        raise NothingToShowError(f"{error} ({items} items were asked for)") from error
+    return {
+        name: TaskBatch(*(part.to(task.device) for part in data.batch("val", name, positions)))
+        for name, positions in drawn.items()
+        if len(positions)
+    }
+
+
+class NothingToShowError(Exception):
+    """A callback's question makes no sense for this run; the message says why and what would help."""
+
+
 class MapCallback(Callback, ABC):
     """One question about the map, asked every so many epochs of a `MetaTask`; inert for any other module.
 
     `compute` runs on every rank, so it may gather; `draw` runs on rank 0 alone. How long both took, as a share of
-    the time since the epoch began, is logged as `cost/NAME`.
+    the time since the epoch began, is logged as `cost/NAME`. Where `compute` finds that there is nothing to ask (every
+    rank finds the same), the callback says so once and keeps still: a picture is no reason to stop a training.
 
     Args:
         every_n_epochs: how often, in epochs; 0 turns the callback off. The last epoch is always included.
@@ -59,10 +115,15 @@ class MapCallback(Callback, ABC):
             raise ValueError(f"{type(self).__name__}: every_n_epochs is {every_n_epochs}; 0 turns it off.")
         self.every_n_epochs = every_n_epochs
         self._epoch_began = 0.0
+        self._said = ""
 
     @abstractmethod
     def compute(self, trainer: Trainer, task: MetaTask) -> Any:  # noqa: ANN401 - whatever `draw` takes
-        """The answer, on every rank."""
+        """The answer, on every rank.
+
+        Raises:
+            NothingToShowError: the question makes no sense for this run, or not yet.
+        """
 
     @abstractmethod
     def draw(self, trainer: Trainer, task: MetaTask, answer: Any) -> None:  # noqa: ANN401
@@ -84,7 +145,13 @@ class MapCallback(Callback, ABC):
         if not isinstance(pl_module, MetaTask) or not self.due(trainer):
             return
         began = time.perf_counter()
-        answer = self.compute(trainer, pl_module)
+        try:
+            answer = self.compute(trainer, pl_module)
+        except NothingToShowError as reason:
+            if str(reason) != self._said and trainer.is_global_zero:
+                log.info(f"{self.name} shows nothing: {reason}")
+            self._said = str(reason)
+            return
         if trainer.is_global_zero:
             self.draw(trainer, pl_module, answer)
         now = time.perf_counter()

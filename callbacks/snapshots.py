@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from callbacks.artifact import frozen_copy
 from callbacks.base import run_folder
 from dynamo.figures.map_panel import SNAPSHOT_MARK
-from dynamo.population import Population, PopulationTask
+from dynamo.population import PopulationTask
 
 
 class Snapshots(Callback):
@@ -37,6 +37,4 @@ class Snapshots(Callback):
         if trainer.is_global_zero and not folder.exists():
             now = frozen_copy(trainer, pl_module, epoch)
             marked = [[replace(m, name=f"{m.name}{SNAPSHOT_MARK}{epoch}") for m in part] for part in now.bundle_members]
-            Population(
-                now.bundles, marked, fingerprint=now.fingerprint, class_names=now.class_names, config=now.config
-            ).save(folder)
+            now.with_members(marked).save(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -209,6 +209,24 @@ class IndexedDataModule(LightningDataModule):
         if positions.numel() == 0 or int(positions.min()) < 0 or int(positions.max()) >= items:
             raise IndexError(f"positions in split {split!r} of {task!r} must lie in 0..{items - 1}: {indices}.")
         return found.gather(positions, int(found.lengths[positions].max()), None)
+
+    def drawn(self, split: str, task: str, items: int | None = None) -> Tensor:
+        """Positions in a split, shortest item first, int64 `[items]`: a fixed class-balanced draw, or all."""
+        found = self.data[task].split(split)
+        chosen = self._drawn(found.labels, items)
+        positions = np.arange(len(found.labels)) if chosen is None else np.sort(chosen)
+        return torch.from_numpy(positions[np.argsort(found.lengths.numpy()[positions], kind="stable")])
+
+    def batches(self, split: str, items: int | None = None) -> Iterator[dict[str, TaskBatch]]:
+        """A split as an analysis reads it: the same batches on every rank, on the CPU, one task after the other.
+
+        Args:
+            split: train, val or test; training items too are read as in evaluation.
+            items: how many of each task, see `drawn`; None for all.
+        """
+        for task in self.tasks:
+            for positions in self.drawn(split, task, items).split(self.eval_batch_size):
+                yield {task: self.batch(split, task, positions)}
 
     def calibration_batch(self, count: int) -> dict[str, TaskBatch]:
         """A fixed draw of up to `count` training items per task, on the CPU; the same on every rank."""

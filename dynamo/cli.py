@@ -30,6 +30,8 @@ CALLBACKS = {
     "checkpoint": callbacks.RunCheckpoint,
     "fidelity": callbacks.FidelityTable,
     "embedding_pca": callbacks.EmbeddingPCA,
+    "similarity_mds": callbacks.SimilarityMDS,
+    "accuracy_map": callbacks.AccuracyMap,
     "snapshots": callbacks.Snapshots,
     "artifact": callbacks.PopulationArtifact,
     "epoch_line": callbacks.EpochLine,
@@ -245,7 +247,7 @@ def main(args: Sequence[str] | None = None) -> None:
         elif words[0] == "--version":
             sys.stdout.write(f"dynamo {dynamo.__version__}\n")
         elif words[0] == "analyze":
-            from dynamo.analyze import main as analyze
+            from dynamo.analyze.command import main as analyze
 
             analyze(words[1:])
         elif words[0] == "reproduce":

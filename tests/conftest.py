@@ -24,7 +24,7 @@ from torch import distributed
 from dynamo.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-THREADS = 2
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 LOOPBACK = {"127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "", None, socket.gethostname()}
 # Lightning, torch and OpenMP write these by themselves, and so does every test that builds a Trainer; they are

@@ -1,34 +1,116 @@
 """What the embedding shows: pure functions, tensors in, tensors out."""
 
+from dynamo.analysis.accuracy_map import (
+    Answers,
+    Emulator,
+    PlaneAxes,
+    PlaneGrid,
+    answers_at,
+    best_point,
+    interleave,
+    plane_grid,
+    plane_of,
+    preference,
+    relative_accuracy,
+)
 from dynamo.analysis.alignment import Alignment, procrustes_align
 from dynamo.analysis.averaging import accuracy_at, averaged_weights, bundle_accuracy, mean_points
-from dynamo.analysis.clustering import (
-    GroupDistances,
-    PermutationTest,
-    group_distances,
-    permutation_test,
-    silhouette,
-)
+from dynamo.analysis.clustering import GroupDistances, PermutationTest, group_distances, permutation_test, silhouette
 from dynamo.analysis.fidelity import Fidelity, FidelitySums
+from dynamo.analysis.fixed_points import FixedPoints, bundle_step, find_fixed_points, network_step
+from dynamo.analysis.interpolation import Interpolation, interpolate, interpolate_weights
+from dynamo.analysis.line_attractor import LineAttractor, angle, line_attractor
+from dynamo.analysis.linearisation import Linearisation, Step, input_jacobians, jacobians, linearise
+from dynamo.analysis.local_search import LocalSearch, local_search
+from dynamo.analysis.mds import MDS, classical_mds, smacof_mds
 from dynamo.analysis.pca import PCA, pca
+from dynamo.analysis.semi_supervised import Search, draw_labels, search, search_many, train_from_scratch
+from dynamo.analysis.similarity import SVCCA, DistanceCorrelation, distance_correlation, pairwise, svcca
+from dynamo.analysis.similarity_sums import Bootstrap, SimilaritySums
+from dynamo.analysis.states import emulator_states, population_states
 from dynamo.analysis.trajectories import SpreadOverTime, spread_over_time
+from dynamo.analysis.visited import VisitedStates, mean_input, visited_states
+from dynamo.analysis.word_scores import (
+    Lexicon,
+    Polarities,
+    base_word_effects,
+    lexicon,
+    polarities,
+    word_effects,
+    word_scores,
+)
 
 __all__ = [
+    "MDS",
     "PCA",
+    "SVCCA",
     "Alignment",
+    "Answers",
+    "Bootstrap",
+    "DistanceCorrelation",
+    "Emulator",
     "Fidelity",
     "FidelitySums",
+    "FixedPoints",
     "GroupDistances",
+    "Interpolation",
+    "Lexicon",
+    "LineAttractor",
+    "Linearisation",
+    "LocalSearch",
     "PermutationTest",
+    "PlaneAxes",
+    "PlaneGrid",
+    "Polarities",
+    "Search",
+    "SimilaritySums",
     "SpreadOverTime",
+    "Step",
+    "VisitedStates",
     "accuracy_at",
+    "angle",
+    "answers_at",
     "averaged_weights",
+    "base_word_effects",
+    "best_point",
     "bundle_accuracy",
+    "bundle_step",
+    "classical_mds",
+    "distance_correlation",
+    "draw_labels",
+    "emulator_states",
+    "find_fixed_points",
     "group_distances",
+    "input_jacobians",
+    "interleave",
+    "interpolate",
+    "interpolate_weights",
+    "jacobians",
+    "lexicon",
+    "line_attractor",
+    "linearise",
+    "local_search",
+    "mean_input",
     "mean_points",
+    "network_step",
+    "pairwise",
     "pca",
     "permutation_test",
+    "plane_grid",
+    "plane_of",
+    "polarities",
+    "population_states",
+    "preference",
     "procrustes_align",
+    "relative_accuracy",
+    "search",
+    "search_many",
     "silhouette",
+    "smacof_mds",
     "spread_over_time",
+    "svcca",
+    "train_from_scratch",
+    "visited_states",
+    "word_effects",
+    "word_scores",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from dynamo.analysis.accuracy_map import answers_at
 from dynamo.meta.recurrent import RecurrentMetaModel
 from dynamo.population.base import Bundle
 from dynamo.population.task import last_step
@@ -43,7 +44,6 @@ def mean_points(theta: Tensor, groups: Sequence[str]) -> dict[str, Tensor]:
     return {name: mean.to(theta.dtype).to(theta.device) for name, mean in means.items()}
 
 
-@torch.inference_mode()
 def accuracy_at(
     network: RecurrentMetaModel, points: Tensor, task: str, batches: Iterable[dict[str, TaskBatch]]
 ) -> Tensor:
@@ -61,19 +61,15 @@ def accuracy_at(
     Raises:
         ValueError: there is no item of this task.
     """
-    return _share_right(lambda part: network(points, part.inputs, task), task, batches)
+    return answers_at(network, points, task, batches).accuracy
 
 
-@torch.inference_mode()
 def averaged_weights(bundle: Bundle) -> Bundle:
     """The one network whose weights are the mean of the members' weights: the control for averaging on the map.
 
     Hidden units of separately trained networks do not correspond, so this network is usually no better than chance.
     """
-    average = bundle.build(1, bundle.settings)
-    for name, tensor in average.state_dict(keep_vars=True).items():
-        tensor.data.copy_(bundle.get_buffer_or_parameter(name).mean(0, keepdim=True))
-    return average.requires_grad_(False)
+    return bundle.averaged()
 
 
 @torch.inference_mode()

@@ -9,10 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from matplotlib.transforms import ScaledTranslation
 
+from dynamo.figures.headings import Heading, group_handles, place_headings
 from dynamo.figures.labels import label_points
 from dynamo.figures.style import (
     INK,
@@ -23,7 +22,6 @@ from dynamo.figures.style import (
     group_styles,
     new_figure,
     plain_axes,
-    root_figure,
 )
 
 MOST_BARS = 20
@@ -189,47 +187,7 @@ def draw_spectrum(axes: Axes, panel: EmbeddingPanel) -> None:
 
 def place_titles(planes: Sequence[Axes], panels: Sequence[EmbeddingPanel]) -> None:
     """Puts legend, note and title above planes that stand in one row, all titles at one height."""
-    figure = root_figure(planes[0])
-    figure.draw_without_rendering()  # how wide the planes are is known only now
-    legends = []
-    for axes, panel in zip(planes, panels, strict=True):
-        handles = [
-            Line2D([], [], linestyle="", marker=s.marker, color=s.colour, markeredgecolor="white", label=name)
-            for name, s in group_styles(panel.groups).items()
-        ]
-        legend = axes.legend(
-            handles=handles,
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0),
-            ncols=_legend_columns(list(dict.fromkeys(panel.groups)), axes),
-            title=panel.note,
-            title_fontproperties={"size": 8},
-            fontsize=8.5,
-            frameon=False,
-            handletextpad=0.1,
-            columnspacing=1.0,
-            borderaxespad=0,
-        )
-        legend.get_title().set_color(MUTED)
-        legends.append(legend)
-    figure.draw_without_rendering()
-    inches = max(legend.get_window_extent().height for legend in legends) / figure.dpi + 3 / 72
-    above = ScaledTranslation(0, inches, figure.dpi_scale_trans)
-    for axes, panel, legend in zip(planes, panels, legends, strict=True):
-        legend.set_loc("upper center")
-        legend.set_bbox_to_anchor((0.5, 1.0), transform=axes.transAxes + above)
-        if panel.title:
-            axes.set_title(panel.title, fontsize=10.5, fontweight="bold", color=INK, pad=72 * inches + 3)
-
-
-def _legend_columns(names: Sequence[str], axes: Axes) -> int:
-    """How many legend entries fit side by side above these axes, at about 0.072 inch a letter?"""
-    available = 1.1 * axes.get_window_extent().width / root_figure(axes).dpi
-    widths = [0.072 * len(name) + 0.3 for name in names]
-    for columns in range(len(names), 1, -1):
-        if sum(column.max() for column in np.array_split(widths, columns)) <= available:
-            return -(-len(names) // -(-len(names) // columns))  # as few as the same number of rows takes
-    return 1
+    place_headings(planes, [Heading(group_handles(panel.groups), panel.title, panel.note) for panel in panels])
 
 
 def _axis_label(panel: EmbeddingPanel, axis: int) -> str:

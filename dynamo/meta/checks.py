@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
 
 from dynamo.population.artifact import Population
+from dynamo.population.base import Bundle
 from dynamo.population.manifest import PopulationError
+from dynamo.population.members import Member
+from dynamo.types import TaskBatch
 
 
 def check_options(
@@ -36,10 +41,26 @@ def check_vocabulary_size(population: Population, vocab_size: int) -> None:
     """
     for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
         theirs = bundle.settings.get("vocab_size")
-        if theirs is not None and theirs != vocab_size:
+        if theirs is None:
+            _check_last_token(bundle, members, vocab_size)
+        elif theirs != vocab_size:
             raise PopulationError(
                 f"{members[0].name!r} reads a vocabulary of {theirs}, the data module's has {vocab_size}; "
                 "set data.init_args.vocab_size to the population's."
+            )
+
+
+def check_readouts(population: Population, output_weight: float) -> None:
+    """Refuse lambda = 0, where the members' own readouts answer for the emulators, if one has none to ask.
+
+    Raises:
+        PopulationError: naming a member of the bundle, and what to give.
+    """
+    for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
+        if output_weight == 0 and not bundle.has_readout:
+            raise PopulationError(
+                f"With output_weight (lambda) 0 the members' readouts answer, and that of {members[0].name!r} is not "
+                "known; give read_out to Population.from_modules, e.g. lambda module, hidden: module.readout(hidden)."
             )
 
 
@@ -66,3 +87,19 @@ def check_data(population: Population, fingerprint: Mapping[str, str], tasks: Co
             f"The population was trained with vocabulary {mine[:8]}, the data module has {theirs[:8]}; "
             "use the same data options for both (vocabulary size, data set, seed)."
         )
+
+
+@torch.inference_mode()
+def _check_last_token(bundle: Bundle, members: Sequence[Member], vocab_size: int) -> None:
+    """Whether networks that do not say how many words they know can read the last one of the data module."""
+    device = next((p.device for p in bundle.parameters()), torch.device("cpu"))
+    last = torch.full((2, 3), vocab_size - 1, device=device)
+    items = TaskBatch(last, last[:, 0], torch.full((2,), 3, device=device))
+    for index, member in enumerate(members):
+        try:
+            bundle(items, torch.tensor([index]))
+        except PopulationError as error:
+            raise PopulationError(
+                f"{member.name!r} cannot read the last of the data module's {vocab_size} words; set "
+                f"data.init_args.vocab_size to the size it was trained with. ({error})"
+            ) from error

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from dynamo.population.recurrence import GATES, project, scan, step
+from dynamo.population.recurrence import GATES, Kind, project, scan, step, tanh_
 from dynamo.population.recurrent import Architecture
 from dynamo.types import Trajectory
 
 Conditioning = Literal["input", "weights"]
+State = tuple[Tensor, ...]
+
+CACHED_GATES: Final = 2**20
+"""On a CPU, `answers` advances no more points at once than have this many gates: 4 MB stay in its caches."""
 
 
 class RecurrentMetaModel(nn.Module):
@@ -76,18 +80,78 @@ class RecurrentMetaModel(nn.Module):
         Returns:
             hidden `([P, B, T, S],)` and output `[P, B, T, C]`.
         """
-        words = nnf.embedding(inputs.T, self.embedding.weight)  # [T, B, E]
-        common = project(words, self.weight_input.unsqueeze(0), self.bias_input.unsqueeze(0))  # [1, T, B, gS]
-        own = (theta @ self.weight_theta.T).view(-1, 1, 1, common.shape[-1])
-        points, (steps, items) = theta.shape[0], words.shape[:2]
-        if self.weight_state_theta is None:
-            # One set of weights for all points: points and items form a single batch of P * B.
-            gates = (common[0].unsqueeze(1) + own.squeeze(2)).flatten(1, 2).unsqueeze(0)  # [1, T, P*B, gS]
-            states = scan(self.architecture, gates, *self._state_weights(theta))
-            states = states.view(steps, points, items, -1).transpose(0, 1)  # [P, T, B, S]
-        else:
-            states = scan(self.architecture, common + own, *self._state_weights(theta))
+        states = self.states(theta, self.prepare(inputs))
         return Trajectory((states.transpose(1, 2),), self.read_out(states, task).transpose(1, 2))
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """What do the items give to every network of the map alike? Their word vectors' share of the gates.
+
+        Args:
+            inputs: token ids `[B, T]`.
+
+        Returns:
+            `[1, T, B, gS]`, for `states` and `answers`; half of the work of one point.
+        """
+        words = nnf.embedding(inputs.T, self.embedding.weight)  # [T, B, E]
+        return project(words, self.weight_input.unsqueeze(0), self.bias_input.unsqueeze(0))
+
+    def states(self, theta: Tensor, prepared: Tensor) -> Tensor:
+        """Through which states do the networks at P points go? Differentiable once, in theta too.
+
+        Args:
+            theta: `[P, D]`.
+            prepared: what `prepare` returns.
+
+        Returns:
+            `[P, T, B, S]`.
+        """
+        own = (theta @ self.weight_theta.T).view(-1, 1, 1, prepared.shape[-1])
+        points, (steps, items) = theta.shape[0], prepared.shape[1:3]
+        if self.weight_state_theta is not None:
+            return scan(self.architecture, prepared + own, *self._state_weights(theta))
+        # One set of weights for all points: points and items form a single batch of P * B.
+        gates = (prepared[0].unsqueeze(1) + own.squeeze(2)).flatten(1, 2).unsqueeze(0)  # [1, T, P*B, gS]
+        states = scan(self.architecture, gates, *self._state_weights(theta))
+        return states.view(steps, points, items, -1).transpose(0, 1)
+
+    @torch.no_grad()
+    def answers(self, theta: Tensor, prepared: Tensor, lengths: Tensor, task: str) -> Tensor:
+        """What do the networks at P >= 1 points say of each item after its last real step? Without gradient.
+
+        It is `forward` at one point after the other, operation by operation, with every product a `[B, S]` by
+        `[S, gS]` of one point: a point's logits do not depend on its company. Their last bit can, where a CPU's
+        vector length does not divide a thread's share of the B * S values of a gate (S = 128 is fine), or on a GPU.
+
+        Args:
+            theta: `[P, D]`.
+            prepared: what `prepare` returns.
+            lengths: real steps of every item `[B]`.
+            task: whose readout answers.
+
+        Returns:
+            Logits `[P, B, C]`. Memory beyond `prepared`: at most about `(2g + 4) P B S` numbers, no step's states
+            but the last two (and `2 P g S^2` with `conditioning="weights"`).
+        """
+        theta = theta.to(self.weight_theta.dtype)
+        steps, ends = prepared[0].to(self.weight_state.dtype).unbind(), set(lengths.tolist())
+        tile = max(1, CACHED_GATES // prepared[0, 0].numel()) if theta.device.type == "cpu" else len(theta)
+        return torch.cat([self._answers(part, steps[: max(ends)], lengths, ends, task) for part in theta.split(tile)])
+
+    def _answers(self, theta: Tensor, steps: tuple[Tensor, ...], lengths: Tensor, ends: set[int], task: str) -> Tensor:
+        """`answers`, with the shares of the items `T x [B, gS]` and the lengths that occur."""
+        # Point by point: a product of P rows need not have the bits of P products of one row.
+        own = torch.cat([point @ self.weight_theta.T for point in theta.split(1)]).unsqueeze(1)
+        weight = self.weight_state.unsqueeze(0)
+        if self.weight_state_theta is not None:
+            weight = torch.cat([self._state_weights(point)[0] for point in theta.split(1)])
+        advance = _stepper(self.architecture, own, weight, self.bias_state)
+        last = own.new_zeros(len(theta), len(lengths), self.hidden_size)
+        state: State = (last, last) if self.architecture == "lstm" else (last,)
+        for time, share in enumerate(steps, start=1):
+            state = advance(share, state)
+            if time in ends:
+                last = torch.where((lengths == time).unsqueeze(-1), state[0], last)
+        return self.read_out(last, task)
 
     def step(self, theta: Tensor, word_vectors: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """One step of F, in plain differentiable operations: what the search for fixed points iterates.
@@ -115,3 +179,51 @@ class RecurrentMetaModel(nn.Module):
             return self.weight_state.unsqueeze(0), self.bias_state.unsqueeze(0)
         weight = self.weight_state + torch.einsum("pd,dgs->pgs", theta, self.weight_state_theta)
         return weight, self.bias_state.expand(theta.shape[0], -1)
+
+
+def _stepper(kind: Kind, own: Tensor, weight: Tensor, bias: Tensor) -> Callable[[Tensor, State], State]:
+    """One step of what `scan` does, operation by operation, with theta's share added when the step comes.
+
+    Args:
+        kind: "gru", "lstm" or "rnn" (tanh).
+        own: theta's share of the gates `[P, 1, gS]`.
+        weight: `[1 or P, gS, S]`.
+        bias: `[gS]`.
+
+    Returns:
+        From the items' share `[B, gS]` and a state of `[P, B, S]` to the next state.
+    """
+    size = weight.shape[-1]
+
+    def turned(part: Tensor) -> Tensor:
+        return part.mT.contiguous().expand(len(own), -1, -1)
+
+    if kind == "gru":
+        cut = [2 * size, size]
+        weight_rz, weight_n = (turned(part) for part in weight.split(cut, dim=1))
+        (own_rz, own_n), (bias_rz, bias_n) = own.split(cut, dim=-1), bias.split(cut)
+
+        def gru(share: Tensor, state: State) -> State:
+            (h,), (x_rz, x_n) = state, share.split(cut, dim=-1)
+            r, z = torch.add(x_rz, own_rz).add_(bias_rz).baddbmm_(h, weight_rz).sigmoid_().chunk(2, dim=-1)
+            n = tanh_(torch.add(x_n, own_n).addcmul_(r, torch.baddbmm(bias_n, h, weight_n)))
+            return (torch.lerp(n, h, z),)
+
+        return gru
+
+    weight_t = turned(weight)
+
+    def lstm(share: Tensor, state: State) -> State:
+        h, c = state
+        gates = torch.add(share, own).add_(bias).baddbmm_(h, weight_t)
+        i, f, g, o = gates.chunk(4, dim=-1)
+        g.mul_(2)
+        gates.sigmoid_()
+        g.mul_(2).sub_(1)
+        c = torch.mul(f, c).addcmul_(i, g)
+        return torch.mul(o, tanh_(c.clone())), c
+
+    def rnn(share: Tensor, state: State) -> State:
+        return (tanh_(torch.add(share, own).add_(bias).baddbmm_(state[0], weight_t)),)
+
+    return lstm if kind == "lstm" else rnn

@@ -12,10 +12,11 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.meta.alignment import ALIGNMENTS, Alignment, AlignmentKind
-from dynamo.meta.checks import check_data, check_options, check_vocabulary_size
+from dynamo.meta.checks import check_data, check_options, check_readouts, check_vocabulary_size
 from dynamo.meta.embedding import ModelEmbedding
 from dynamo.meta.losses import Distance, hidden_distance, hidden_loss, masked_mean, output_loss
 from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.population.artifact import Population
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member
 from dynamo.population.optimisation import Schedule, adam, check_finite, scheduled
@@ -57,7 +58,7 @@ class MetaTask(LightningModule):
 
     Args:
         population: folder of a trained population, a list of folders, or a pattern such as
-            `runs/x/snapshots/*`; several are joined.
+            `runs/x/snapshots/*`; several are joined. In Python also a `Population`, which is used as it is.
         vocab_size: number of token ids; linked from the data.
         groups: take only the members of these groups, and call the groups so: `{100%: GRU}`; all by default.
         network: F and G.
@@ -84,7 +85,7 @@ class MetaTask(LightningModule):
 
     def __init__(
         self,
-        population: str | list[str],
+        population: str | list[str] | Population,
         vocab_size: int,
         groups: dict[str, str] | None = None,
         network: Callable[[int, Mapping[str, int], int], RecurrentMetaModel] = RecurrentMetaModel,
@@ -106,10 +107,11 @@ class MetaTask(LightningModule):
     ) -> None:
         super().__init__()
         check_options(dimensions, output_weight, burn_in, members_per_step, calibration_items)
-        self.population = load_populations([population] if isinstance(population, str) else population)
+        self.population = load_populations(population)
         if groups is not None:
             self.population = self.population.only(groups)
         check_vocabulary_size(self.population, vocab_size)
+        check_readouts(self.population, output_weight)
         self.distance, self.normalise, self.output_weight, self.burn_in = distance, normalise, output_weight, burn_in
         self.members_per_step, self.calibration_items = members_per_step, calibration_items
         self.lr, self.theta_lr, self.alignment_weight_decay = lr, theta_lr, alignment_weight_decay

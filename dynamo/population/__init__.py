@@ -4,6 +4,7 @@ from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member, MemberGroup
+from dynamo.population.modules import ModuleBundle, Observe, ReadOut
 from dynamo.population.optimisation import DivergenceError
 from dynamo.population.recurrent import RecurrentBundle, RecurrentClassifier
 from dynamo.population.sources import load_populations
@@ -14,9 +15,12 @@ __all__ = [
     "DivergenceError",
     "Member",
     "MemberGroup",
+    "ModuleBundle",
+    "Observe",
     "Population",
     "PopulationError",
     "PopulationTask",
+    "ReadOut",
     "RecurrentBundle",
     "RecurrentClassifier",
     "load_populations",

@@ -6,24 +6,21 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dynamo.population.base import Bundle
-from dynamo.population.manifest import NAME, BundleEntry, Manifest, PopulationError, file_hash
+from dynamo.population.bundle_file import check_storable, read_bundle, write_bundle
+from dynamo.population.intake import take_in
+from dynamo.population.manifest import NAME, Manifest, PopulationError
 from dynamo.population.members import Member
-from dynamo.population.recurrent import RecurrentBundle
+from dynamo.population.modules import Observe, Probe, ReadOut, call
 from dynamo.types import TaskBatch, Trajectory
-
-KINDS: dict[str, type[Bundle]] = {RecurrentBundle.kind: RecurrentBundle}
-"""The bundles that can be read from disk, by the name in their manifest."""
 
 
 class Population:
@@ -54,11 +51,18 @@ class Population:
         self.fingerprint = dict(fingerprint or {})
         self.class_names = {task: tuple(names) for task, names in (class_names or {}).items()}
         self.config = dict(config or {})
+        classes: dict[str, int] = {}
         for bundle, part in zip(self.bundles, self.bundle_members, strict=True):
             if bundle.count != len(part):
                 raise PopulationError(f"A bundle of {bundle.count} networks was given {len(part)} members.")
             if len({member.task for member in part}) != 1:
                 raise PopulationError("The members of a bundle have to share one task.")
+            task = part[0].task
+            if classes.setdefault(task, bundle.classes) != bundle.classes:
+                raise PopulationError(
+                    f"{part[0].name!r} tells {bundle.classes} classes apart, others of task {task!r} {classes[task]}; "
+                    "networks of other classes need a task of their own."
+                )
             bundle.requires_grad_(False).eval()
         names = [member.name for member in self.members]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -115,13 +119,56 @@ class Population:
                     return bundle.member(index)
         raise KeyError(f"No member {name!r}; the population has {', '.join(m.name for m in self.members)}.")
 
+    @classmethod
+    def from_modules(
+        cls,
+        modules: Iterable[nn.Module],
+        observe: Observe | None = None,
+        *,
+        read_out: ReadOut | None = None,
+        example: Tensor | None = None,
+        names: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        task: str | Sequence[str] = "task",
+        class_names: Mapping[str, Sequence[str]] | None = None,
+        fingerprint: Mapping[str, str] | None = None,
+    ) -> Population:
+        """Bring your own networks: trained modules of any make, states and logits at every step.
+
+        They are copied and left as they were found. `RecurrentClassifier`s without `observe` run batched and can be
+        saved; all others run one after the other in evaluation mode, and live in memory only. Members stand bundle
+        after bundle, the order of theta: networks of one task and equal sizes (and, where they run batched,
+        architecture) together, in the order given. At a real step a network must not be moved by padding to its right.
+
+        Args:
+            modules: the networks.
+            observe: a module and inputs `[B, T]` -> hidden states `[B, T, H]` and logits `[B, T, C]`; without it,
+                their forward returns both.
+            read_out: a module and hidden states `[B, T, H]` -> logits; needed only where lambda is 0.
+            example: a few real token ids `[B, T]`, B and T different, that all networks can read.
+            names: one per network; `GROUP-0`, `GROUP-1`, ... by default.
+            groups: one per network; by default its architecture or class.
+            task: what they were trained on, all or each.
+            class_names: the classes of every task.
+            fingerprint: hashes of the vocabulary and the data, as a data module has them.
+
+        Raises:
+            PopulationError: a network cannot be studied, or names and groups do not fit; the message names it.
+        """
+        probe = Probe(observe or call, read_out)
+        bundles, members = take_in(modules, probe, example, names, groups, task, class_names or {})
+        return cls(bundles, members, fingerprint=fingerprint, class_names=class_names)
+
     def save(self, folder: str | Path) -> Path:
         """Write the population as a folder; whole or not at all.
 
         Raises:
             FileExistsError: the folder is there already; nothing finished is overwritten.
+            PopulationError: it holds networks of your own, whose code no folder can hold.
         """
         folder = Path(folder)
+        for bundle, members in zip(self.bundles, self.bundle_members, strict=True):
+            check_storable(bundle, members)
         if folder.exists():
             raise FileExistsError(f"{folder} exists; choose another folder or remove it first.")
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -129,11 +176,7 @@ class Population:
         try:
             entries = []
             for index, (bundle, members) in enumerate(zip(self.bundles, self.bundle_members, strict=True)):
-                path = part / f"bundle-{index}.safetensors"
-                save_file({k: v.detach().cpu().contiguous() for k, v in bundle.state_dict().items()}, path)
-                entries.append(
-                    BundleEntry(path.name, bundle.kind, members[0].task, bundle.settings, members, file_hash(path))
-                )
+                entries.append(write_bundle(part / f"bundle-{index}.safetensors", bundle, members))
             manifest = Manifest(tuple(entries), self.fingerprint, self.class_names, self.config)
             (part / NAME).write_text(manifest.to_json(), encoding="utf-8")
             part.chmod(0o755)  # mkdtemp makes folders that only their owner may read
@@ -151,7 +194,7 @@ class Population:
         """
         folder = Path(folder)
         manifest = Manifest.read(folder)
-        bundles = [_load_bundle(folder, entry) for entry in manifest.bundles]
+        bundles = [read_bundle(folder, entry) for entry in manifest.bundles]
         return cls(
             bundles,
             [entry.members for entry in manifest.bundles],
@@ -210,8 +253,21 @@ class Population:
             if chosen:
                 bundles.append(bundle.take(chosen))
                 members.append([replace(part[i], group=groups[part[i].group]) for i in chosen])
+        return self.with_members(members, bundles)
+
+    def with_members(self, members: Sequence[Sequence[Member]], bundles: Sequence[Bundle] | None = None) -> Population:
+        """The same population under other descriptions of its members, or with other bundles of the same origin.
+
+        Args:
+            members: one list per bundle.
+            bundles: as they are by default; they are shared, not copied.
+        """
         return Population(
-            bundles, members, fingerprint=self.fingerprint, class_names=self.class_names, config=self.config
+            self.bundles if bundles is None else bundles,
+            members,
+            fingerprint=self.fingerprint,
+            class_names=self.class_names,
+            config=self.config,
         )
 
     def with_accuracies(self, stage: str, accuracies: Sequence[float]) -> Population:
@@ -224,10 +280,7 @@ class Population:
         known: Iterator[dict[str, Any]] = (
             {f"{stage}_accuracy": value if math.isfinite(value) else None} for value in accuracies
         )
-        members = [[replace(m, **next(known)) for m in part] for part in self.bundle_members]
-        return Population(
-            self.bundles, members, fingerprint=self.fingerprint, class_names=self.class_names, config=self.config
-        )
+        return self.with_members([[replace(m, **next(known)) for m in part] for part in self.bundle_members])
 
 
 def rewrite_manifest(folder: Path, population: Population) -> None:
@@ -237,32 +290,6 @@ def rewrite_manifest(folder: Path, population: Population) -> None:
     part = folder / f"{NAME}.tmp"
     part.write_text(replace(saved, bundles=tuple(entries)).to_json(), encoding="utf-8")
     part.replace(folder / NAME)
-
-
-def _load_bundle(folder: Path, entry: BundleEntry) -> Bundle:
-    """Build a bundle without memory, then give it the file's tensors if they are what the manifest promises."""
-    path = folder / entry.file
-    if entry.kind not in KINDS:
-        raise PopulationError(f"{folder}: bundles of kind {entry.kind!r} are unknown to this release.")
-    if not path.is_file():
-        raise PopulationError(f"{path} is missing; copy the whole folder again.")
-    if file_hash(path) != entry.sha256:
-        raise PopulationError(f"{path} is damaged: it is not the file the manifest describes. Copy the folder again.")
-    try:
-        tensors = load_file(path)
-        if {tensor.dtype for tensor in tensors.values()} != {torch.float32}:
-            raise TypeError("weights have to be of type float32")
-        with torch.device("meta"):
-            bundle = KINDS[entry.kind].build(len(entry.members), entry.settings)
-        bundle.load_state_dict(tensors, assign=True)
-    except (SafetensorError, RuntimeError, ArithmeticError, TypeError, ValueError, KeyError, OSError) as error:
-        raise PopulationError(f"{path} does not hold what its manifest says: {error}") from error
-    for name, tensor in tensors.items():
-        sound = tensor.isfinite().flatten(1).all(1)
-        if not sound.all():
-            culprit = entry.members[int((~sound).nonzero()[0])].name
-            raise PopulationError(f"{path}: member {culprit!r} has weights ({name}) that are not finite numbers.")
-    return bundle
 
 
 def _difference(first: Mapping[str, str], other: Mapping[str, str]) -> str:

@@ -13,7 +13,10 @@ from dynamo.types import TaskBatch, Trajectory
 
 
 class Bundle(nn.Module, ABC):
-    """N networks of one architecture that run together; their parameters carry a leading `N`.
+    """N networks of one architecture that run together.
+
+    Their parameters carry a leading `N`; a subclass that keeps its networks apart (`ModuleBundle`) has its own `join`,
+    `take` and `averaged`.
 
     Attributes:
         kind: name of the subclass in a manifest.
@@ -43,6 +46,11 @@ class Bundle(nn.Module, ABC):
     def classes(self) -> int:
         """C, the number of classes of the readout."""
 
+    @property
+    def has_readout(self) -> bool:
+        """Whether `read_out` can answer: False only for networks whose readout nobody has named."""
+        return True
+
     @abstractmethod
     def forward(self, batch: TaskBatch, select: Tensor | None = None) -> Trajectory:
         """Run the members on a batch.
@@ -69,20 +77,32 @@ class Bundle(nn.Module, ABC):
     def join(self, others: Sequence[Bundle]) -> Self:
         """One bundle that holds the members of this one and of others with the same settings, in order."""
         parts: list[Bundle] = [self, *others]
-        joined = self.build(sum(part.count for part in parts), self.settings)
+        joined = self._alike(sum(part.count for part in parts))
         for name, parameter in joined.state_dict(keep_vars=True).items():
-            parameter.copy_(torch.cat([part.get_buffer_or_parameter(name) for part in parts]))
+            parameter.copy_(torch.cat([part.get_buffer_or_parameter(name).to(parameter) for part in parts]))
         return joined
 
     @torch.no_grad()
     def take(self, indices: Sequence[int]) -> Self:
         """A bundle of some of the members, in this order."""
-        taken = self.build(len(indices), self.settings)
+        taken = self._alike(len(indices))
         for name, parameter in taken.state_dict(keep_vars=True).items():
             parameter.copy_(self.get_buffer_or_parameter(name)[list(indices)])
         return taken
+
+    @torch.no_grad()
+    def averaged(self) -> Self:
+        """The one network, frozen, whose weights are the mean of the members' weights."""
+        average = self._alike(1)
+        for name, parameter in average.state_dict(keep_vars=True).items():
+            parameter.copy_(self.get_buffer_or_parameter(name).mean(0, keepdim=True))
+        return average.requires_grad_(False).eval()
 
     def get_buffer_or_parameter(self, name: str) -> Tensor:
         """A stacked tensor `[N, ...]` by its name in the state dict."""
         stacked: Tensor = self.state_dict(keep_vars=True)[name]
         return stacked
+
+    def _alike(self, count: int) -> Self:
+        """Untrained networks of the same settings, on the same device and of the same precision."""
+        return self.build(count, self.settings).to(next(self.parameters()))

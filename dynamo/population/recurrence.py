@@ -149,7 +149,7 @@ class _GRUScan(Function):
             rz = torch.add(x_rz, bias_rz).baddbmm_(h, weight_rz).sigmoid_()
             r, z = rz.chunk(2, dim=-1)
             recurrent_n = torch.baddbmm(bias_n, h, weight_n)
-            n = _tanh_(torch.addcmul(x_n, r, recurrent_n))
+            n = tanh_(torch.addcmul(x_n, r, recurrent_n))
             h = torch.lerp(n, h, z, out=h_next)
             if keep:
                 saved += (rz, recurrent_n, n)
@@ -205,7 +205,7 @@ class _LSTMScan(Function):
             gates.sigmoid_()
             g.mul_(2).sub_(1)
             c = torch.mul(f, c).addcmul_(i, g)
-            squashed = _tanh_(c.clone())
+            squashed = tanh_(c.clone())
             h = torch.mul(o, squashed, out=h_next)
             if keep:
                 saved += (gates, squashed, c)
@@ -248,7 +248,7 @@ class _RNNScan(Function):
         weight_t, bias = weight.mT.contiguous(), bias.unsqueeze(1)
         hidden, after = _trace(projected, h)
         for x, h_next in zip(projected.unbind(1), after, strict=True):
-            h = h_next.copy_(_tanh_(torch.add(x, bias).baddbmm_(h, weight_t)))
+            h = h_next.copy_(tanh_(torch.add(x, bias).baddbmm_(h, weight_t)))
         if keep:
             ctx.save_for_backward(weight, hidden)
         return hidden[:, 1:]
@@ -286,7 +286,7 @@ def _trace(projected: Tensor, initial: Tensor) -> tuple[Tensor, tuple[Tensor, ..
     return hidden, tuple(after)
 
 
-def _tanh_(x: Tensor) -> Tensor:
+def tanh_(x: Tensor) -> Tensor:
     """Tanh in place, to 1e-7 (float32): on a CPU sigmoid takes a fifth of the time of `torch.tanh`."""
     return x.mul_(2).sigmoid_().mul_(2).sub_(1)
 

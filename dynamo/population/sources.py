@@ -1,4 +1,4 @@
-"""Where populations come from: folders, lists of folders, and patterns of folders."""
+"""Where populations come from: folders, lists of folders, patterns of folders, and memory."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from dynamo.population.artifact import Population
 from dynamo.population.manifest import PopulationError
 
 
-def load_populations(places: Sequence[str]) -> Population:
-    """One population from one or many folders.
+def load_populations(places: str | Sequence[str] | Population) -> Population:
+    """One population from one or many folders; one that is in memory already is handed through as it is.
 
     Args:
-        places: folders, or patterns such as `runs/x/snapshots/*` (in the order of their names).
+        places: a folder, folders, or patterns such as `runs/x/snapshots/*` (in the order of their names).
 
     Raises:
         PopulationError: nothing is there, or what is there cannot be read or joined.
     """
+    if isinstance(places, Population):
+        return places
+    places = [places] if isinstance(places, str) else places
+    if not isinstance(places, list | tuple) or not all(isinstance(place, str) for place in places):
+        raise PopulationError(f"population is {places!r}; give a folder, a list of folders, or a Population.")
     folders: list[str] = []
     for place in places:
         pattern = glob.has_magic(place) and not Path(place).exists()

@@ -7,7 +7,7 @@ import torch
 
 from dynamo.analysis.averaging import accuracy_at, averaged_weights, bundle_accuracy, mean_points
 from dynamo.population.recurrent import RecurrentBundle
-from dynamo.types import TaskBatch, Trajectory
+from dynamo.types import TaskBatch
 
 
 def test_mean_of_all_and_of_each_group_in_order_of_appearance() -> None:
@@ -34,13 +34,18 @@ def test_refuses_mismatch_and_the_reserved_name() -> None:
         mean_points(torch.zeros(2, 3), ["all", "b"])
 
 
-class Constant(torch.nn.Module):
+class Constant:
     """At point p, every step answers the class that p names, except that padding answers the other one."""
 
-    def forward(self, points: torch.Tensor, inputs: torch.Tensor, task: str) -> Trajectory:
+    dimensions = 1
+
+    def prepare(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs
+
+    def answers(self, points: torch.Tensor, inputs: torch.Tensor, lengths: torch.Tensor, task: str) -> torch.Tensor:
         chosen = torch.nn.functional.one_hot(points[:, 0].long(), 2).float()  # [P, 2]
-        real = chosen[:, None, None].expand(-1, *inputs.shape, -1)
-        return Trajectory((), torch.where(inputs[None, ..., None] > 0, real, 1 - real))
+        last = inputs.gather(1, lengths.unsqueeze(1) - 1)
+        return torch.where(last > 0, chosen.unsqueeze(1), 1 - chosen.unsqueeze(1))
 
 
 BATCHES = [

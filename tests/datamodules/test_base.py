@@ -257,6 +257,18 @@ def test_evaluation_can_be_limited_to_a_fixed_balanced_draw() -> None:
         data(val_items=0)
 
 
+def test_an_analysis_reads_what_evaluation_reads() -> None:
+    data = SyntheticSentimentDataModule(train_size=200, test_size=50, eval_batch_size=16, test_items=30)
+    data.setup()
+    loaded = [data.on_after_batch_transfer(batch, 0)["synthetic"] for batch in data.test_dataloader()]
+    read = [batch["synthetic"] for batch in data.batches("test", 30)]
+    assert [len(batch.targets) for batch in read] == [16, 14]
+    for mine, theirs in zip(read, loaded, strict=True):
+        assert all(a.equal(b) for a, b in zip(mine, theirs, strict=True))
+    assert len(data.drawn("val", "synthetic")) == 20
+    assert data.drawn("test", "synthetic", 30).sort().values.unique_consecutive().numel() == 30
+
+
 def test_explicit_items_can_be_asked_for() -> None:
     found = ready()
     batch = found.batch("test", "synthetic", torch.tensor([[0, 1, 2], [3, 4, 5]]))

@@ -1,8 +1,9 @@
 """What does not fit together is refused, by name."""
 
 import pytest
+from torch import Tensor, nn
 
-from dynamo.meta.checks import check_data, check_options, check_vocabulary_size
+from dynamo.meta.checks import check_data, check_options, check_readouts, check_vocabulary_size
 from dynamo.population import Member, Population, PopulationError, RecurrentBundle
 
 GOOD: dict[str, int | float | None] = {
@@ -46,3 +47,31 @@ def test_another_vocabulary_of_the_same_size_is_refused(population: Population) 
 def test_a_missing_task_is_named(population: Population) -> None:
     with pytest.raises(PopulationError, match="task 'imdb', the data module only ag_news"):
         check_data(population, {}, ["ag_news"])
+
+
+class Table(nn.Module):
+    """A network of somebody else, which says nowhere how many words it knows."""
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(words, 3)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.words(tokens).cumsum(1)
+        return hidden, hidden[..., :2]
+
+
+def test_a_network_that_does_not_say_what_it_can_read_is_tried() -> None:
+    population = Population.from_modules([Table(9), Table(7)], names=["nine", "seven"])
+    check_vocabulary_size(population, 7)
+    with pytest.raises(PopulationError, match="'seven' cannot read the last of the data module's 8 words; set data"):
+        check_vocabulary_size(population, 8)
+
+
+def test_without_outputs_there_has_to_be_a_readout(population: Population) -> None:
+    mute = Population.from_modules([Table(7)])
+    heard = Population.from_modules([Table(7)], read_out=lambda module, hidden: hidden[..., :2])
+    for fitting, weight in ((population, 0.0), (heard, 0.0), (mute, 1.0), (mute, 0.1)):
+        check_readouts(fitting, weight)
+    with pytest.raises(PopulationError, match="'Table-0' is not known; give read_out to Population"):
+        check_readouts(mute, 0.0)

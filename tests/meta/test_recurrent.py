@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynamo.meta import RecurrentMetaModel
+from dynamo.meta import RecurrentMetaModel, recurrent
+from dynamo.population.task import last_step
 
 KINDS = ("gru", "lstm", "rnn")
 WAYS = ("input", "weights")
@@ -94,6 +95,41 @@ def test_a_point_does_not_see_the_others(kind: str, way: str) -> None:
         alone = meta(theta[p : p + 1], inputs, "one")
         torch.testing.assert_close(together.hidden[0][p], alone.hidden[0][0])
         torch.testing.assert_close(together.output[p], alone.output[0])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_is_states_of_what_was_prepared_once(kind: str, way: str) -> None:
+    meta, theta, inputs = model(kind, way), torch.randn(P, D), tokens()
+    prepared, trajectory = meta.prepare(inputs), meta(theta, inputs, "two")
+    assert prepared.shape[:3] == (1, T, B)
+    assert torch.equal(meta.states(theta, prepared).transpose(1, 2), trajectory.hidden[0])
+    torch.testing.assert_close(meta.read_out(trajectory.hidden[0], "two"), trajectory.output)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_are_what_forward_says_at_the_last_real_step(
+    kind: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meta, theta, inputs = model(kind, way), torch.randn(P, D), tokens()
+    prepared, everything = meta.prepare(inputs), meta(theta, inputs, "two").output
+    for lengths in (torch.tensor([3, 1, 6, 3]), torch.tensor([2, 2, 4, 1])):  # the second ends before T
+        wanted = last_step(everything, lengths)
+        for cached in (recurrent.CACHED_GATES, 1):  # all points at once, and one by one
+            monkeypatch.setattr(recurrent, "CACHED_GATES", cached)
+            found = meta.answers(theta.double(), prepared, lengths, "two")
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+            assert not found.requires_grad
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_of_a_point_have_the_same_bits_alone(kind: str) -> None:
+    meta = RecurrentMetaModel(11, {"one": 2}, D, 32, E, architecture=kind, embedding_scale=1.0)  # type: ignore[arg-type]
+    theta, inputs, lengths = torch.randn(P, D), tokens(), torch.tensor([3, 1, 6, 3])
+    together = meta.answers(theta, meta.prepare(inputs), lengths, "one")
+    for p in range(P):
+        assert torch.equal(together[p], meta.answers(theta[p : p + 1], meta.prepare(inputs), lengths, "one")[0])
 
 
 @pytest.mark.parametrize("way", WAYS)

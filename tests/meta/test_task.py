@@ -10,8 +10,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
+from torch import Tensor, nn
 
+from dynamo.analysis.fidelity import FidelitySums
 from dynamo.meta import Comparison, MetaTask
 from dynamo.meta.losses import hidden_loss, output_loss
 from dynamo.population import DivergenceError, Population, PopulationError, RecurrentBundle
@@ -280,3 +281,120 @@ def test_without_outputs_the_members_own_readouts_answer(mixed: str, make_task: 
             assert torch.equal(found.emulated, own) == (weight == 0)
             perfect = task.population.bundles[found.bundle].read_out(found.original.hidden[0])
             torch.testing.assert_close(perfect, found.original.output)
+
+
+class Own(nn.Module):
+    """A network of somebody else: a normalised GRU that answers with logits alone."""
+
+    def __init__(self, hidden_size: int, words: int = 30) -> None:
+        super().__init__()
+        self.words = nn.Embedding(words, 4)
+        self.gru = nn.GRU(4, hidden_size, batch_first=True)
+        self.norm = nn.LayerNorm(hidden_size)
+        self.readout = nn.Linear(hidden_size, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        answers: Tensor = self.readout(self.norm(self.gru(self.words(tokens))[0]))
+        return answers
+
+
+def observe(module: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    hidden = module.norm(module.gru(module.words(tokens))[0])
+    return hidden, module.readout(hidden)
+
+
+def read_out(module: nn.Module, hidden: Tensor) -> Tensor:
+    answers: Tensor = module.readout(hidden)
+    return answers
+
+
+@pytest.fixture
+def own() -> list[nn.Module]:
+    return [Own(size) for size in (5, 7, 5, 7, 5)]
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.0])
+def test_networks_of_ones_own_are_emulated(
+    own: list[nn.Module], make_task: Make, make_trainer: Make, make_data: Make, weight: float
+) -> None:
+    population = Population.from_modules(own, observe, groups=list("abaca"), task="synthetic", read_out=read_out)
+    before = [{name: t.clone() for name, t in module.state_dict().items()} for module in own]
+    task, data = make_task(population, members_per_step=4, output_weight=weight), make_data()
+    assert task.population is population
+    losses = []
+    task.log = lambda name, value, **_: losses.append(float(value)) if name == "train/loss" else None
+    make_trainer(30).fit(task, data)
+    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    assert bool((task.theta != 0).any(1).all())
+    for module, tensors in zip(own, before, strict=True):
+        assert all(torch.equal(tensor, tensors[name]) for name, tensor in module.state_dict().items())
+    batch, order = data.calibration_batch(50), [own[i] for i in (0, 2, 4, 1, 3)]  # bundle after bundle
+    for n, module in enumerate(order):
+        part = batch["synthetic"]
+        states = observe(module, part.inputs)[0][part.real_steps()].detach()
+        torch.testing.assert_close(task.spread[n], (states - states.mean(0)).square().mean())
+
+
+def test_networks_of_ones_own_are_compared_and_measured_in_chunks(
+    own: list[nn.Module], make_task: Make, make_data: Make
+) -> None:
+    population = Population.from_modules(own, observe, task="synthetic", read_out=read_out)
+    data = make_data()
+    data.setup("fit")
+    batch = {"synthetic": data.batch("val", "synthetic", range(12))}
+    for weight in (0.0, 1.0):
+        task = make_task(population, output_weight=weight).eval()
+        whole = list(task.compare(batch))
+        assert [(len(part.members), part.mapped.shape[-1]) for part in whole] == [(3, 5), (2, 7)]
+        seen: list[int] = []
+        for chunk in task.chunks(2):
+            for part in task.compare(batch, chunk):
+                everything = whole[part.bundle]
+                for found, all_of_it in (
+                    (part.original.hidden[0], everything.original.hidden[0]),
+                    (part.original.output, everything.original.output),
+                    (part.mapped, everything.mapped),
+                    (part.emulated, everything.emulated),
+                ):
+                    torch.testing.assert_close(found, all_of_it[part.members])
+                sums = FidelitySums(len(part.members), population.bundles[part.bundle].hidden_sizes)
+                items = part.batch
+                original, perfect = part.original, part.original.hidden
+                sums.update(original, perfect, original.output, items.targets, items.real_steps(), items.lengths)
+                assert sums.result().variance_explained.tolist() == [1.0] * len(part.members)
+                seen += [part.bundle] * len(part.members)
+        assert seen == [0, 0, 0, 1, 1]
+
+
+def test_a_population_in_memory_and_the_same_from_disk_make_the_same_map(
+    mixed: str, make_task: Make, make_trainer: Make, make_data: Make
+) -> None:
+    loaded = Population.load(mixed)
+    modules = [loaded.module(member.name) for member in loaded.members]
+    names, tasks = zip(*((member.name, member.task) for member in loaded.members), strict=True)
+    groups = [member.group for member in loaded.members]
+    batched = Population.from_modules(modules, names=names, groups=groups, task=tasks)
+    singly = Population.from_modules(modules, lambda m, tokens: m(tokens), names=names, groups=groups, task=tasks)
+    maps = []
+    for population in (mixed, batched, singly):
+        torch.manual_seed(1)
+        task = make_task(population)
+        make_trainer(3).fit(task, make_data(two=True))
+        maps.append((task.theta, task.spread, [m.name for m in task.members]))
+    assert torch.equal(maps[1][0], maps[0][0])
+    assert torch.equal(maps[1][1], maps[0][1])
+    torch.testing.assert_close(maps[2][1], maps[0][1])
+    torch.testing.assert_close(maps[2][0], maps[0][0], atol=1e-3, rtol=1e-2)
+    assert maps[0][2] == maps[1][2] == maps[2][2]
+
+
+def test_what_ones_own_networks_lack_is_said_before_training(own: list[nn.Module], make_task: Make) -> None:
+    population = Population.from_modules(own, observe, task="synthetic")
+    make_task(population)
+    with pytest.raises(PopulationError, match=r"With output_weight \(lambda\) 0 .* 'Own-0' is not known; give"):
+        make_task(population, output_weight=0.0)
+    small = Population.from_modules([Own(5), Own(5, words=29)], observe, names=["fits", "small"])
+    with pytest.raises(PopulationError, match=r"'small' cannot read the last of the data module's 30 words; set data"):
+        make_task(small)
+    with pytest.raises(PopulationError, match="give a folder, a list of folders, or a Population"):
+        make_task(own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_a_save_that_fails_half_way_leaves_nothing(
         raise OSError("No space left on device")
 
     if step == "weights":
-        monkeypatch.setattr("dynamo.population.artifact.save_file", full)
+        monkeypatch.setattr("dynamo.population.bundle_file.save_file", full)
     else:
         monkeypatch.setattr(Path, "write_text" if step == "manifest" else "rename", full)
     with pytest.raises(OSError, match="No space left"):
@@ -200,6 +201,19 @@ def test_accuracies_are_noted_and_unmeasured_ones_are_not(population: Population
     assert Population.load(folder).members == measured.members
     assert (folder / "bundle-0.safetensors").read_bytes() == weights
     assert not list(folder.glob("*.tmp"))
+
+
+def test_other_descriptions_change_nothing_else(population: Population) -> None:
+    renamed = [[replace(m, name=f"{m.name}!") for m in part] for part in population.bundle_members]
+    marked = population.with_members(renamed)
+    assert [m.name for m in marked.members] == ["gru-0!", "gru-1!", "rnn-0!", "rnn-1!", "rnn-2!"]
+    assert marked.bundles == population.bundles
+    for name in ("fingerprint", "class_names", "config"):
+        assert getattr(marked, name) == getattr(population, name) != {}
+    fewer = population.with_members(renamed[1:], population.bundles[1:])
+    assert (len(fewer), fewer.config) == (3, population.config)
+    with pytest.raises(PopulationError, match="A bundle of 2 networks was given 1 members"):
+        population.with_members([renamed[0][:1], renamed[1]])
 
 
 def test_a_damaged_or_missing_weights_file_is_named(folder: Path) -> None:

@@ -61,3 +61,20 @@ def test_stacked_tensors_are_found_by_name(make_bundle: MakeBundle) -> None:
 def test_a_bundle_has_to_say_how_it_runs() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Bundle()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_averaged_is_one_frozen_network_of_mean_weights(make_bundle: MakeBundle, kind: str) -> None:
+    bundle = make_bundle(3, architecture=kind)
+    average = bundle.averaged()
+    assert (average.count, average.settings) == (1, bundle.settings)
+    for name, tensor in average.state_dict().items():
+        torch.testing.assert_close(tensor[0], sum(bundle.state_dict()[name]) / 3)
+    assert not any(parameter.requires_grad for parameter in average.parameters())
+
+
+def test_what_is_made_of_a_bundle_has_its_precision(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(2).double()
+    for made in (bundle.take([1]), bundle.join([make_bundle(1)]), bundle.averaged()):
+        assert {tensor.dtype for tensor in made.state_dict().values()} == {torch.float64}
+    assert torch.equal(bundle.take([1]).weight_hh[0], bundle.weight_hh[1])

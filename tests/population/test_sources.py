@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,3 +63,15 @@ def test_what_is_missing_is_named(root: Path) -> None:
 def test_the_same_folder_twice_is_refused(root: Path) -> None:
     with pytest.raises(PopulationError, match="Several members are called a-gru-0, a-gru-1"):
         load_populations([str(root / "*"), str(root / "a")])
+
+
+def test_one_in_memory_is_the_population_itself(make_population: MakePopulation, root: Path) -> None:
+    population = make_population()
+    assert load_populations(population) is population
+    assert groups(load_populations(str(root / "b"))) == ["b-gru", "b-rnn"]
+
+
+@pytest.mark.parametrize("places", [5, None, [5], {"a": "b"}])
+def test_what_is_no_place_is_named(places: Any) -> None:  # noqa: ANN401
+    with pytest.raises(PopulationError, match="give a folder, a list of folders, or a Population"):
+        load_populations(places)

@@ -1,0 +1,294 @@
+"""How good is the meta-model's network at every point of the plane, and where is the best one (Figure 6)?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from dynamo.analysis.local_search import LocalSearch, directions, local_search
+from dynamo.analysis.pca import PCA, pca
+from dynamo.types import TaskBatch
+
+_FLAT = 1e-6
+"""An axis along which the members extend by less than this share of the other axis is taken for flat."""
+
+
+class Emulator(Protocol):
+    """What the map asks of a meta-model, recurrent or other."""
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        ...
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """What does not depend on theta, once per batch."""
+        ...
+
+    def answers(self, theta: Tensor, prepared: Tensor, lengths: Tensor, task: str) -> Tensor:
+        """Logits `[P, B, C]` of the networks at points `[P, D]`, after each item's last real step."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlaneAxes:
+    """Which plane through the embedding is looked at? Everything is float64 on the CPU, as in `PCA`.
+
+    Attributes:
+        members: where the models lie in it `[N, 2]`.
+        axes: principal components of theta, whose first two span the plane; None where D = 2 and theta itself is
+            the plane.
+    """
+
+    members: Tensor
+    axes: PCA | None
+
+    def project(self, points: Tensor) -> Tensor:
+        """Where in the plane do other points appear? `[..., D]` to coordinates `[..., 2]`."""
+        return points.detach().cpu().double() if self.axes is None else self.axes.project(points)[..., :2]
+
+    def back(self, coordinates: Tensor) -> Tensor:
+        """Which theta lies at these coordinates? `[..., 2]` to points of the plane `[..., D]`."""
+        return coordinates.detach().cpu().double() if self.axes is None else self.axes.back(coordinates)
+
+
+def plane_of(theta: Tensor) -> PlaneAxes:
+    """In which plane are maps drawn? That of the first two principal components; theta's own where D = 2.
+
+    Args:
+        theta: embeddings `[N, D]`.
+
+    Raises:
+        ValueError: D = 1, all models at one point, or `theta` is no such matrix or holds NaN or infinity.
+
+    Source: Figures 6, 8 and 11 of the paper.
+    """
+    axes = pca(theta)
+    if theta.shape[1] < 2:
+        raise ValueError("a plane needs two dimensions, the embedding has 1: train the meta-model with D >= 2")
+    if not axes.spectrum.any():
+        raise ValueError(f"all {len(theta)} models lie at one point: there is no plane before theta is trained")
+    members = theta.detach().cpu().double() if theta.shape[1] == 2 else axes.coordinates[:, :2]
+    return PlaneAxes(members, None if theta.shape[1] == 2 else axes)
+
+
+@dataclass(frozen=True)
+class PlaneGrid:
+    """At which points of the embedding is the map computed?
+
+    Attributes:
+        points: theta at the grid's points `[P, D]`, P = rows * columns, row after row (y outer, x inner), in the
+            type and on the device of theta.
+        x: coordinates of the columns along the first axis of the plane, ascending, float64.
+        y: coordinates of the rows along the second.
+    """
+
+    points: Tensor
+    x: Tensor
+    y: Tensor
+
+
+def plane_grid(theta: Tensor, size: int = 21, margin: float = 0.25) -> PlaneGrid:
+    """Which grid covers all models in the plane, and some of what lies around them?
+
+    Args:
+        theta: embeddings `[N, D]`.
+        size: points along each axis, at least 2.
+        margin: what is added on each side, as a share of the models' extent along that axis. Where they have none
+            (two models, or all on a line), the extent along the other axis takes its place.
+
+    Raises:
+        ValueError: as in `plane_of`, or `size` or `margin` out of range.
+
+    Source: Figure 6. Extent and number of the grid's points are not given in the paper.
+    """
+    if size < 2 or margin < 0:
+        raise ValueError(f"a grid needs size >= 2 points a side and margin >= 0, got {size} and {margin}")
+    plane = plane_of(theta)
+    low, high = plane.members.amin(0), plane.members.amax(0)
+    middle, extent = (low + high) / 2, high - low
+    extent = torch.where(extent > _FLAT * extent.max(), extent, extent.max())
+    x, y = (
+        torch.linspace(float(centre - reach), float(centre + reach), size, dtype=torch.float64)
+        for centre, reach in zip(middle, (0.5 + margin) * extent, strict=True)
+    )
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    points = plane.back(torch.stack([columns.flatten(), rows.flatten()], dim=1))
+    return PlaneGrid(points.to(theta.dtype).to(theta.device), x, y)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How well did the networks at P points answer? On the CPU.
+
+    Attributes:
+        right: right answers `[P]`, int64.
+        log_likelihood: sum over the items of log p(target) `[P]`, float64, in nats.
+        items: how many items each point answered.
+    """
+
+    right: Tensor
+    log_likelihood: Tensor
+    items: int
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Share of right answers `[P]`, float64."""
+        return self.right.double() / self.items
+
+
+@torch.inference_mode()
+def answers_at(
+    network: Emulator, points: Tensor, task: str, batches: Iterable[dict[str, TaskBatch]], chunk: int = 64
+) -> Answers:
+    """How well do the networks at these points of the map answer a task's items?
+
+    What does not depend on theta is done once per batch for all points; the points of a chunk then advance as one
+    batch. Every point gets the counts that it gets alone (see `RecurrentMetaModel.answers` on the last bit).
+    Memory beyond the batch: for a recurrent network with g gates (GRU 3, LSTM 4, RNN 1) `T B g S` numbers for
+    what is shared and about `chunk B S (2g + 4)` for the chunk, whatever P and T; with weights that depend on
+    theta `2 chunk g S^2` more.
+
+    Several processes deal the points out, `points[rank::world]`, and put the counts together with `interleave`.
+
+    Args:
+        network: the trained meta-model.
+        points: `[P, D]`; P = 0 is allowed, for a process that no point was left for.
+        task: whose items and readout.
+        batches: labelled items, read once; those of other tasks are passed over.
+        chunk: points that advance together at most.
+
+    Raises:
+        ValueError: there is no item of this task, `chunk` is below 1, or the points do not fit the network or
+            hold NaN or infinity.
+
+    Source: Figure 6.
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1 point, got {chunk}")
+    if points.ndim != 2 or points.shape[1] != network.dimensions:
+        raise ValueError(f"points must be [P, D] with D = {network.dimensions}, got {list(points.shape)}")
+    if not points.isfinite().all():
+        bad = (~points.isfinite()).any(1).nonzero().flatten().tolist()
+        raise ValueError(f"points hold NaN or infinity in rows {bad}")
+    right = torch.zeros(len(points), dtype=torch.int64)
+    log_likelihood = torch.zeros(len(points), dtype=torch.float64)
+    items = 0
+    for part in (batch[task] for batch in batches if task in batch):
+        prepared = network.prepare(part.inputs)
+        for place in range(0, len(points), chunk):
+            here = slice(place, place + chunk)
+            logits = network.answers(points[here], prepared, part.lengths, task)
+            right[here] += (logits.argmax(-1) == part.targets).sum(1).cpu()
+            wanted = part.targets.expand(logits.shape[:2]).unsqueeze(-1)
+            log_likelihood[here] += nnf.log_softmax(logits, -1).gather(-1, wanted).squeeze(-1).cpu().double().sum(1)
+        items += len(part.targets)
+    if not items:
+        raise ValueError(f"There is no item of task {task!r} to measure an accuracy on.")
+    return Answers(right, log_likelihood, items)
+
+
+def interleave(parts: Sequence[Tensor]) -> Tensor:
+    """What were the values in order, before they were dealt out as `values[rank::world]`?
+
+    Args:
+        parts: of every rank in turn, `[P / world, ...]`, rounded up for the first ranks and down for the rest.
+
+    Returns:
+        `[P, ...]`.
+
+    Raises:
+        ValueError: there are no parts, or their lengths are not those of a deal.
+    """
+    count, world = sum(map(len, parts)), len(parts)
+    if not world or [len(part) for part in parts] != [len(range(rank, count, world)) for rank in range(world)]:
+        raise ValueError(f"parts of lengths {[len(part) for part in parts]} were not dealt out one by one in turn")
+    whole = parts[0].new_empty(count, *parts[0].shape[1:])
+    for rank, part in enumerate(parts):
+        whole[rank::world] = part
+    return whole
+
+
+def relative_accuracy(answers: Mapping[str, Answers], best_base: Mapping[str, float]) -> Tensor:
+    """How good are the points beside the best base model? Accuracy over its accuracy, mean over the tasks.
+
+    Args:
+        answers: those of every task, at the same points.
+        best_base: the best base model's accuracy on the same items, by task, in (0, 1].
+
+    Returns:
+        `[P]`, float64; above 1 where a point beats every base model.
+
+    Raises:
+        ValueError: no task, tasks or numbers of points that differ, or an accuracy out of range.
+
+    Source: the colour of Figure 6.
+    """
+    if not answers or set(answers) != set(best_base):
+        raise ValueError(f"answers to {sorted(answers)} and base models of {sorted(best_base)}: name the same tasks")
+    if wrong := {task: value for task, value in best_base.items() if not 0 < value <= 1}:
+        raise ValueError(f"a best base model's accuracy must lie in (0, 1], got {wrong}")
+    if len({len(found.right) for found in answers.values()}) > 1:
+        raise ValueError(f"points differ: { ({task: len(found.right) for task, found in answers.items()}) }")
+    return torch.stack([found.accuracy / best_base[task] for task, found in answers.items()]).mean(0)
+
+
+def preference(answers: Mapping[str, Answers], best_base: Mapping[str, float]) -> Tensor:
+    """Which point is to be preferred? `relative_accuracy`, and the likelihood of the right answers between equals.
+
+    The geometric mean of p(target), in (0, 1], adds at most half of what one more right answer would.
+
+    Returns:
+        `[P]`, float64.
+    """
+    weight = 0.5 * min(1 / (found.items * best_base[task]) for task, found in answers.items()) / len(answers)
+    likely = [(found.log_likelihood / found.items).exp() for found in answers.values()]
+    return relative_accuracy(answers, best_base) + weight * torch.stack(likely).mean(0)
+
+
+def best_point(
+    network: Emulator,
+    theta: Tensor,
+    points: Tensor,
+    answers: Mapping[str, Answers],
+    best_base: Mapping[str, float],
+    batches: Sequence[dict[str, TaskBatch]],
+    rounds: int = 8,
+    candidates: int = 24,
+    seed: int = 0,
+    chunk: int = 64,
+) -> LocalSearch:
+    """Where does the best network stand, beyond the points of the grid? The X of Figure 6.
+
+    From the best of the points, a local search in all D dimensions, in the directions in which the models differ.
+    Chosen on held-out items: measure it with `answers_at` on others.
+
+    Args:
+        network: the trained meta-model.
+        theta: embeddings `[N, D]`.
+        points: where `answers` were given `[P, D]`, such as a grid's.
+        answers: by task, to the items of `batches`.
+        best_base: as in `relative_accuracy`.
+        batches: held-out items, read once a round.
+        rounds: as in `local_search`, as are `candidates` and `seed`.
+        candidates: points per round.
+        seed: of the search.
+        chunk: as in `answers_at`.
+
+    Returns:
+        The search; its scores are `preference`, which is at most half a right answer above `relative_accuracy`.
+    """
+    scores = preference(answers, best_base)
+    if not 0 < len(points) == len(scores):
+        raise ValueError(f"{len(points)} points and answers at {len(scores)}: give the answers at these points")
+
+    def score(at: Tensor) -> Tensor:
+        return preference({task: answers_at(network, at, task, batches, chunk) for task in answers}, best_base)
+
+    start = points[int(scores.argmax())]
+    return local_search(score, start, directions(theta), rounds, candidates, seed=seed)

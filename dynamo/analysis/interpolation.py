@@ -1,0 +1,114 @@
+"""What lies between two models? A straight line on the map, and beside it the same line between their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynamo.analysis.averaging import accuracy_at, bundle_accuracy
+from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.population.base import Bundle
+from dynamo.types import TaskBatch
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """How good are the networks on the way from one model to another?
+
+    Attributes:
+        shares: how much of the second model each point has, float64 `[K]`, from 0 to 1.
+        points: the straight line of theta, `[K, D]`; begins at the first model and ends at the second.
+        accuracy: of the meta-model at these points, in [0, 1], float64 `[K]`.
+        weights_accuracy: of the networks on the straight line between the two models' weights, float64 `[K]`; None
+            where it was not measured, as for models that are not in one bundle.
+    """
+
+    shares: Tensor
+    points: Tensor
+    accuracy: Tensor
+    weights_accuracy: Tensor | None = None
+
+
+def interpolate(
+    network: RecurrentMetaModel,
+    theta_a: Tensor,
+    theta_b: Tensor,
+    task: str,
+    batches: Iterable[dict[str, TaskBatch]],
+    steps: int = 11,
+) -> Interpolation:
+    """Is every point between two models of the map a working network?
+
+    Args:
+        network: the trained meta-model.
+        theta_a: where the line begins, `[D]`.
+        theta_b: where it ends, `[D]`.
+        task: whose items and readout.
+        batches: labelled items; those of other tasks are passed over.
+        steps: K, points on the line with both ends.
+
+    Raises:
+        ValueError: what is given is no two points of this map, fewer than 2 steps, or there is no item of the task.
+
+    Source: the interpolated points of Figure 8.
+    """
+    shares = _shares(steps)
+    for name, theta in (("theta_a", theta_a), ("theta_b", theta_b)):
+        if theta.shape != (network.dimensions,):
+            raise ValueError(f"{name} must be a point [{network.dimensions}] of the map, got {list(theta.shape)}")
+    points = _line(theta_a.detach(), theta_b.detach(), shares)
+    return Interpolation(shares, points, accuracy_at(network, points, task, batches))
+
+
+@torch.inference_mode()
+def interpolate_weights(
+    bundle: Bundle,
+    a: int,
+    b: int,
+    task: str,
+    batches: Iterable[dict[str, TaskBatch]],
+    steps: int = 11,
+) -> Tensor:
+    """Are the networks between two models' weights any good? The control for `interpolate`.
+
+    Hidden units of separately trained networks do not correspond, so the middle of this line is usually poor.
+
+    Args:
+        bundle: base models.
+        a: index of the first model in the bundle.
+        b: index of the second.
+        task: that of the bundle.
+        batches: as in `interpolate`.
+        steps: as in `interpolate`.
+
+    Returns:
+        Share of right answers, float64 `[K]`.
+
+    Raises:
+        ValueError: no such member, fewer than 2 steps, or there is no item of the task.
+    """
+    shares = _shares(steps)
+    for index in (a, b):
+        if not 0 <= index < bundle.count:
+            raise ValueError(f"there is no member {index} in a bundle of {bundle.count}; give 0..{bundle.count - 1}")
+    between = bundle.build(steps, bundle.settings)
+    for name, tensor in between.state_dict(keep_vars=True).items():
+        members = bundle.get_buffer_or_parameter(name)
+        tensor.data = _line(members[a], members[b], shares)  # also takes over the members' device and type
+    return bundle_accuracy(between, task, batches)
+
+
+def _shares(steps: int) -> Tensor:
+    """Even steps from 0 to 1, `[K]`."""
+    if steps < 2:
+        raise ValueError(f"a line has two ends: steps must be at least 2, got {steps}")
+    return torch.linspace(0.0, 1.0, steps, dtype=torch.float64)
+
+
+def _line(first: Tensor, second: Tensor, shares: Tensor) -> Tensor:
+    """Points `[K, ...]` between two tensors `[...]`; the ends are exact."""
+    weights = shares.to(first).view(-1, *[1] * first.ndim)
+    return torch.lerp(first, second.to(first), weights)

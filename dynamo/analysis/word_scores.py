@@ -1,0 +1,300 @@
+"""Does a network understand words? What each does to it on its attractor, against the word's polarity (Figure 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.population.recurrence import Kind, step
+from dynamo.population.recurrent import RecurrentBundle
+from dynamo.types import TaskBatch
+
+_RESERVED = 2  # ids below are no words: 0 is padding, 1 the unknown word
+_ROUNDING = 1e-6  # a spread of effects below this share of the largest is that of float32, not of the words
+
+
+class Polarities(NamedTuple):
+    """Which way does each word of the vocabulary point?
+
+    Attributes:
+        polarity: smoothed log-odds between positive and negative reviews, float64 `[vocabulary]`; 0 for a word that
+            stands nowhere, for padding and for the unknown word.
+        counts: reviews that the word stands in, int64 `[vocabulary]`.
+    """
+
+    polarity: Tensor
+    counts: Tensor
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Which words is a network asked about?
+
+    Attributes:
+        ids: the words, int64 `[K]`: the positive ones, then the negative ones, the most polar first.
+        polarity: their log-odds, float64 `[K]`, never 0.
+        counts: reviews that each stands in, int64 `[K]`.
+    """
+
+    ids: Tensor
+    polarity: Tensor
+    counts: Tensor
+
+    @property
+    def signs(self) -> Tensor:
+        """1 for a positive word, -1 for a negative one, float64 `[K]`."""
+        return self.polarity.sign()
+
+
+class _Cell(NamedTuple):
+    """One network, as far as a step from its attractor goes."""
+
+    gates: Tensor  # what each word adds to them, [W, gS]
+    weight: Tensor  # of the recurrence, [gS, S]
+    bias: Tensor  # of the recurrence, [gS]
+    direction: Tensor  # in which the positive-minus-negative logit grows, [S]
+
+
+def polarities(
+    batches: Iterable[TaskBatch], vocab_size: int, positive: int = 1, negative: int = 0, smoothing: float = 1.0
+) -> Polarities:
+    """In how many more positive than negative reviews does each word stand?
+
+    With p of P positive and n of N negative reviews, the polarity of a word is the log of its odds ratio,
+    `log((p + s) / (P - p + s)) - log((n + s) / (N - n + s))`.
+
+    Args:
+        batches: training reviews `[B, T]`, each once; how often a word stands in one review does not matter.
+        vocab_size: number of token ids.
+        positive: class of the positive reviews.
+        negative: that of the negative ones; reviews of other classes are passed over.
+        smoothing: s, above 0.
+
+    Raises:
+        ValueError: there are no reviews of one of the classes, or a token id is not in the vocabulary.
+
+    Not given in the paper: how a word's polarity is found.
+    """
+    if positive == negative:
+        raise ValueError(f"positive and negative are both class {positive}; give two classes")
+    if not smoothing > 0:
+        raise ValueError(f"smoothing must be above 0, got {smoothing}: a word of one class only has no finite log-odds")
+    reviews, standing = [0, 0], torch.zeros(2, vocab_size, dtype=torch.int64)
+    for batch in batches:
+        if batch.inputs.ndim != 2:
+            raise ValueError(f"reviews must be [B, T], got {list(batch.inputs.shape)}")
+        tokens = batch.inputs.masked_fill(~batch.real_steps(), 0).cpu()
+        _check_words(tokens, vocab_size)
+        present = torch.zeros(len(tokens), vocab_size, dtype=torch.bool).scatter_(1, tokens, True)
+        for side, value in enumerate((positive, negative)):
+            of_class = batch.targets.cpu() == value
+            reviews[side] += int(of_class.sum())
+            standing[side] += present[of_class].sum(0)
+    for count, value in zip(reviews, (positive, negative), strict=True):
+        if not count:
+            raise ValueError(f"there is no review of class {value}; polarity compares reviews of both classes")
+    standing[:, :_RESERVED] = 0
+    without = torch.tensor(reviews).unsqueeze(1) - standing
+    odds = ((standing.double() + smoothing) / (without.double() + smoothing)).log()
+    return Polarities((odds[0] - odds[1]).masked_fill(standing.sum(0) == 0, 0.0), standing.sum(0))
+
+
+def lexicon(polarity: Tensor, counts: Tensor, size: int = 200, least: int = 50) -> Lexicon:
+    """Which frequent words are the most polar?
+
+    Args:
+        polarity: of every word, `[vocabulary]`.
+        counts: reviews that it stands in, `[vocabulary]`.
+        size: K, half of each sign; even.
+        least: reviews that a word has to stand in, for its polarity to be more than chance.
+
+    Raises:
+        ValueError: `size` is odd or below 2, or there are too few such words.
+    """
+    if size < 2 or size % 2:
+        raise ValueError(f"size must be even and at least 2, half for each sign, got {size}")
+    if polarity.ndim != 1 or polarity.shape != counts.shape:
+        raise ValueError(f"polarity {list(polarity.shape)} and counts {list(counts.shape)} must be [vocabulary] both")
+    values, often = polarity.detach().cpu().double(), counts.detach().cpu()
+    chosen, available = [], []
+    for sign in (1.0, -1.0):
+        words = ((sign * values > 0) & (often >= least)).nonzero().flatten()
+        order = (sign * values[words]).argsort(descending=True, stable=True)
+        available.append(len(words))
+        chosen.append(words[order][: size // 2])
+    if min(available) < size // 2:
+        raise ValueError(
+            f"a lexicon of {size} needs {size // 2} words of each sign in {least} reviews or more, and there are "
+            f"{available[0]} positive and {available[1]} negative ones; lower size or least, or read more reviews"
+        )
+    ids = torch.cat(chosen)
+    return Lexicon(ids, values[ids], often[ids])
+
+
+@torch.inference_mode()
+def word_effects(
+    network: RecurrentMetaModel,
+    theta: Tensor,
+    states: Tensor,
+    owner: Tensor,
+    words: Tensor,
+    task: str,
+    *,
+    positive: int = 1,
+    negative: int = 0,
+    chunk: int = 16_384,
+) -> Tensor:
+    """How far does each word push the answer of the networks at P points of the map?
+
+    `e(w) = mean_i [g(F(theta, w, h_i)) - g(h_i)]` over the points h_i of theta's attractor, with g the
+    positive-minus-negative logit.
+
+    Args:
+        network: the trained meta-model.
+        theta: points of the map `[P, D]`.
+        states: points of their attractors `[M, S]`; for an LSTM h and c side by side, `[M, 2S]`.
+        owner: which row of theta each of these belongs to, `[M]`.
+        words: token ids `[W]`.
+        task: whose readout answers.
+        positive: class of the positive logit.
+        negative: class of the negative logit.
+        chunk: pairs of a state and a word that are worked on at once; bounds memory.
+
+    Returns:
+        Effects in logits, float64 `[P, W]`, on the CPU.
+
+    Raises:
+        ValueError: a word outside the vocabulary, a class that the readout does not have, a row of theta without a
+            point of its attractor, or shapes that do not fit.
+
+    Source: Figure 11. Its equation 8 is not at hand; this is our reading of it.
+    """
+    if theta.ndim != 2 or theta.shape[1] != network.dimensions:
+        raise ValueError(f"theta must be [P, {network.dimensions}], got {list(theta.shape)}")
+    if task not in network.heads:
+        raise ValueError(f"the meta-model has no task {task!r}; it knows {', '.join(network.heads)}")
+    head = network.get_parameter(f"heads.{task}.weight")
+    direction = _direction(head, positive, negative)
+    _check_words(words, network.embedding.num_embeddings)
+    _check_states(states, owner, len(theta), network.hidden_size, network.architecture)
+    points = theta.to(head)
+    gates = network.embedding.weight[words.to(head.device)] @ network.weight_input.T + network.bias_input
+
+    def cell(point: Tensor) -> _Cell:
+        weight: Tensor = network.weight_state
+        if network.weight_state_theta is not None:
+            weight = weight + torch.einsum("d,dgs->gs", point, network.weight_state_theta)
+        return _Cell(gates + network.weight_theta @ point, weight, network.bias_state, direction)
+
+    return torch.stack(list(_effects(network.architecture, map(cell, points), states, owner, chunk)))
+
+
+@torch.inference_mode()
+def base_word_effects(
+    bundle: RecurrentBundle,
+    members: Sequence[int],
+    states: Tensor,
+    owner: Tensor,
+    words: Tensor,
+    *,
+    positive: int = 1,
+    negative: int = 0,
+    chunk: int = 16_384,
+) -> Tensor:
+    """How far does each word push the answer of base models? `word_effects`, asked of the originals.
+
+    The entries of `members` `[P]`, indices into the bundle, take the place of the rows of theta; states are `[M, H]`,
+    or `[M, 2H]` for an LSTM. Everything else is as in `word_effects`.
+
+    Raises:
+        ValueError: as `word_effects`, or there is no such member.
+    """
+    if absent := [index for index in members if not 0 <= index < bundle.count]:
+        raise ValueError(f"there is no member {absent[0]} in a bundle of {bundle.count}; give 0..{bundle.count - 1}")
+    _check_words(words, bundle.embedding.shape[1])
+    directions = _direction(bundle.readout_weight, positive, negative)
+    _check_states(states, owner, len(members), bundle.hidden_sizes[0], bundle.architecture)
+    ids = words.to(bundle.embedding.device)
+
+    def cell(n: int) -> _Cell:
+        gates = bundle.embedding[n, ids] @ bundle.weight_ih[n].T + bundle.bias_ih[n]
+        return _Cell(gates, bundle.weight_hh[n], bundle.bias_hh[n], directions[n])
+
+    return torch.stack(list(_effects(bundle.architecture, map(cell, members), states, owner, chunk)))
+
+
+def word_scores(effects: Tensor, lexicon: Lexicon, standardise: bool = True) -> Tensor:
+    """How well do the networks tell positive from negative words?
+
+    The mean over the lexicon of `sign(p_w) * e(w) / std e`. The standard deviation runs over the words of the lexicon
+    at the same theta, so that networks with larger logits do not score higher. As half of the words are positive,
+    what all words have in common cancels, and the score is the correlation of effects and signs.
+
+    Args:
+        effects: of the words of the lexicon, in its order, `[P, K]`.
+        lexicon: the words.
+        standardise: divide by the standard deviation; without it the score is in logits.
+
+    Returns:
+        float64 `[P]`, on the CPU; standardised in [-1, 1], and 0 for a network to which all words are the same.
+
+    Raises:
+        ValueError: effects of other words than those of the lexicon, or NaN among them.
+
+    Source: Figure 11. Its equation 8 is not at hand; this is our reading of it.
+    """
+    values = effects.detach().cpu().double()
+    if values.ndim != 2 or values.shape[1] != len(lexicon.ids):
+        raise ValueError(f"effects must be [P, {len(lexicon.ids)}], one per word, got {list(values.shape)}")
+    if bad := (~values.isfinite()).any(1).nonzero().flatten().tolist():
+        raise ValueError(f"effects hold NaN or infinity in rows {bad}")
+    scores = (values * lexicon.signs).mean(1)
+    if not standardise:
+        return scores
+    spread = values.std(1, correction=0)
+    heard = spread > _ROUNDING * values.abs().amax(1)
+    return torch.where(heard, scores / torch.where(heard, spread, 1.0), 0.0)
+
+
+def _effects(kind: Kind, cells: Iterable[_Cell], states: Tensor, owner: Tensor, chunk: int) -> Iterator[Tensor]:
+    """Mean effect `[W]` of the words on each network from its own states; `_check_states` has seen them."""
+    for row, network in enumerate(cells):
+        here = states[owner.to(states.device) == row].to(network.weight)
+        weight, bias, effects = network.weight.unsqueeze(0), network.bias.unsqueeze(0), []
+        for words in network.gates.split(max(1, chunk // len(here))):
+            gates = words.repeat(len(here), 1).unsqueeze(0)  # pairs: all words at the first state, and so on
+            before = here.repeat_interleave(len(words), dim=0).unsqueeze(0)
+            state = before.split(len(network.direction), dim=2)
+            moved = (step(kind, gates, weight, bias, state)[0] - state[0]) @ network.direction
+            effects.append(moved.view(len(here), -1).cpu().double().mean(0))
+        yield torch.cat(effects)
+
+
+def _check_states(states: Tensor, owner: Tensor, count: int, units: int, kind: Kind) -> None:
+    """Refuse attractors that are not those of `count` such networks."""
+    width = 2 * units if kind == "lstm" else units
+    if states.ndim != 2 or states.shape[1] != width or owner.shape != states.shape[:1]:
+        raise ValueError(f"states {list(states.shape)} must be [M, {width}], one owner each, got {list(owner.shape)}")
+    if count < 1 or not len(owner) or int(owner.min()) < 0 or int(owner.max()) >= count:
+        raise ValueError(f"owner must say for every state which of the {count} networks it belongs to, from 0 on")
+    if absent := (owner.cpu().bincount(minlength=count) == 0).nonzero().flatten().tolist():
+        raise ValueError(f"no state belongs to network {absent[0]}, it has no attractor to step from; leave it out")
+
+
+def _direction(readout: Tensor, positive: int, negative: int) -> Tensor:
+    """How the positive-minus-negative logit grows with the states: `[..., C, S]` -> `[..., S]`."""
+    classes = readout.shape[-2]
+    if positive == negative or not (0 <= positive < classes and 0 <= negative < classes):
+        raise ValueError(f"positive {positive} and negative {negative} must be two of the classes 0..{classes - 1}")
+    return readout[..., positive, :] - readout[..., negative, :]
+
+
+def _check_words(ids: Tensor, vocabulary: int) -> None:
+    """Refuse ids that no word vector belongs to."""
+    if len(outside := ids[(ids < 0) | (ids >= vocabulary)]):
+        raise ValueError(f"token id {int(outside[0])} lies outside the vocabulary of {vocabulary} words")

@@ -1,0 +1,64 @@
+"""What every kind of `dynamo analyze` shares: options, numbers of one run, a picture of one or several."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from matplotlib.figure import Figure
+
+from dynamo.analyze.run import FinishedRun
+from dynamo.population import Member
+from dynamo.runs import RunFolder
+
+Content = dict[str, Any]
+
+
+class Result(NamedTuple):
+    """One run's numbers, as they stand in `results/KIND.json`.
+
+    Attributes:
+        folder: of the run.
+        content: the numbers; pictures are drawn from them alone.
+    """
+
+    folder: RunFolder
+    content: Content
+
+
+class Analysis(ABC):
+    """One question to a finished run; a subclass is a frozen dataclass whose fields are its options.
+
+    The numbers of a run are kept in its folder, together with the options, until either changes.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def numbers(self, run: FinishedRun) -> Content:
+        """The answer in numbers: plain values, lists and dicts, or tensors."""
+
+    @abstractmethod
+    def draw(self, rows: Sequence[Sequence[Result]]) -> Figure:
+        """The answer as a picture: of one run, or of several beside (and below) each other."""
+
+    def across(self, rows: Sequence[Sequence[Result]]) -> Content:
+        """What can be said of several runs only, besides mean and spread of the numbers."""
+        return {}
+
+
+def title_of(result: Result) -> str:
+    """Which run is this, and with which lambda?"""
+    root, weight = result.folder.root, result.content["output_weight"]
+    return f"{root.parent.name}, {root.name.replace('=', ' ')}, λ = {weight:g}"
+
+
+def described(members: Sequence[Member]) -> list[Content]:
+    """The members as they stand in the numbers of an analysis."""
+    return [{"name": m.name, "group": m.group, "task": m.task, "epoch": m.epoch} for m in members]
+
+
+def members_of(content: Content) -> list[Member]:
+    """The members that the numbers of an analysis are about."""
+    return [Member(row["name"], row["group"], row["task"], epoch=row["epoch"]) for row in content["members"]]

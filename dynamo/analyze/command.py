@@ -1,0 +1,158 @@
+"""The command line `dynamo analyze KIND --run RUN ...`: one analysis of finished runs, as a picture and as JSON."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from dynamo.analyze.accuracy_map import AccuracyMap
+from dynamo.analyze.averaging import Averaging
+from dynamo.analyze.base import Analysis, Content, Result
+from dynamo.analyze.embedding import Embedding
+from dynamo.analyze.fixed_points import FixedPoints
+from dynamo.analyze.run import FinishedRun
+from dynamo.analyze.semi_supervised import SemiSupervised
+from dynamo.analyze.similarity import Similarity
+from dynamo.analyze.word_scores import WordScores
+from dynamo.figures import save_png
+from dynamo.options import PlainParser
+from dynamo.runs import RunFolder
+from dynamo.types import UserError
+
+log = logging.getLogger(__name__)
+
+ANALYSES: tuple[type[Analysis], ...] = (
+    Embedding,
+    Similarity,
+    AccuracyMap,
+    Averaging,
+    SemiSupervised,
+    FixedPoints,
+    WordScores,
+)
+
+HELP = "usage: dynamo analyze KIND --run RUN [RUN ...]\n\n{kinds}\n\n`dynamo analyze KIND --help` tells its options.\n"
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the command line `dynamo analyze`.
+
+    Raises:
+        UserError: an unknown kind, runs that cannot be analysed, or rows of unequal length.
+    """
+    known = {kind.name: kind for kind in ANALYSES}
+    if not args or args[0] in ("-h", "--help"):
+        lines = [f"  {name:<16} {(kind.__doc__ or '').splitlines()[0]}" for name, kind in known.items()]
+        log.info(HELP.format(kinds="\n".join(lines)))
+        return
+    if args[0] not in known:
+        raise UserError(f"there is no analysis {args[0]!r}; choose one of {', '.join(known)}.")
+    analysis, options = parse(known[args[0]], args[1:])
+    if options["below"] and len(options["below"]) != len(options["run"]):
+        raise UserError(
+            f"--run names {len(options['run'])} runs, --below {len(options['below'])}: a row each, equally long."
+        )
+    rows = [
+        [Result(folder, analyse_run(analysis, folder, options["device"])) for folder in map(RunFolder, map(Path, row))]
+        for row in (options["run"], options["below"])
+        if row
+    ]
+    report(analysis, rows, RunFolder(Path(options["out"])) if options["out"] else None)
+
+
+def parse(kind: type[Analysis], args: Sequence[str]) -> tuple[Analysis, dict[str, Any]]:
+    """The analysis with its own options, and the options that all kinds have.
+
+    Raises:
+        UserError: an option out of its range.
+    """
+    parser = PlainParser(prog=f"dynamo analyze {kind.name}", description=kind.__doc__ or "", allow_abbrev=False)
+    parser.add_argument("--run", nargs="+", type=str, required=True, help="Run folders; several for a summary.")
+    parser.add_argument("--below", nargs="*", type=str, default=[], help="Runs drawn in a second row (Figure 9).")
+    parser.add_argument("--out", type=str, help="Folder of the summary of several runs; default: of the first run.")
+    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, or auto: a GPU where there is one.")
+    parser.add_class_arguments(kind)
+    found = parser.parse_args(list(args))
+    try:
+        analysis = kind(**{field.name: found[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UserError(f"dynamo analyze {kind.name}: {error}") from error
+    return analysis, {key: found[key] for key in ("run", "below", "out", "device")}
+
+
+def analyse_run(analysis: Analysis, folder: RunFolder, device: str = "auto") -> Content:
+    """One run's numbers: computed and written, or read where they are there already and still hold.
+
+    Raises:
+        UserError: the run cannot be analysed in this way.
+    """
+    options = asdict(analysis)  # type: ignore[call-overload]
+    if holds(analysis, folder):
+        log.info(f"{folder.results / analysis.name}.json holds: same options, same weights")
+        return folder.read_result(analysis.name)
+    run = FinishedRun.load(folder, device)
+    try:
+        content = analysis.numbers(run)
+    except ValueError as error:
+        raise UserError(f"{folder.root}: {error}") from error
+    log.info(f"numbers: {folder.write_result(analysis.name, {'options': options, **content})}")
+    return folder.read_result(analysis.name)
+
+
+def holds(analysis: Analysis, folder: RunFolder) -> bool:
+    """Whether a run's numbers are there, are about its weights as they are now, and were asked for like this."""
+    if not folder.done(analysis.name) or folder.newer_weights(analysis.name):
+        return False
+    return bool(folder.read_result(analysis.name).get("options") == asdict(analysis))  # type: ignore[call-overload]
+
+
+def report(analysis: Analysis, rows: Sequence[Sequence[Result]], out: RunFolder | None) -> None:
+    """Draw every run, and of several the summary: mean and spread of the numbers, and one picture.
+
+    Args:
+        analysis: what was asked.
+        rows: one or two rows of runs.
+        out: folder of the summary; by default that of the first run.
+    """
+    everyone = [result for row in rows for result in row]
+    pictures = {result.folder.root: [[result]] for result in everyone}
+    several = len(everyone) > 1 or out is not None
+    target = out or everyone[0].folder
+    if several:
+        pictures[target.root] = [list(row) for row in rows]
+    for root, content in pictures.items():
+        path = save_png(analysis.draw(content), RunFolder(root).figures / f"{analysis.name}.png")
+        log.info(f"picture: {path}")
+    if several:
+        upper = summary([result.content for result in rows[0]]) | fidelity(rows[0]) | analysis.across(rows)
+        if len(rows) > 1:
+            upper = {"upper": upper, "lower": summary([r.content for r in rows[1]]) | fidelity(rows[1])}
+        runs = [str(result.folder.root) for result in everyone]
+        log.info(f"summary: {target.write_result(f'{analysis.name}_summary', {'runs': runs, **upper})}")
+
+
+def summary(per_run: Sequence[Content]) -> Content:
+    """Mean and standard deviation over runs of every number that all of them have; options are none."""
+    found: Content = {}
+    for key, value in per_run[0].items():
+        values = [one[key] for one in per_run if key in one]
+        if len(values) < len(per_run) or key == "options":
+            continue
+        if isinstance(value, dict):
+            found[key] = summary(values)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            spread = statistics.stdev(values) if len(values) > 1 else None
+            found[key] = {"mean": statistics.fmean(values), "std": spread, "values": values}
+    return found
+
+
+def fidelity(row: Sequence[Result]) -> Content:
+    """How good are the emulators? The means over members that `dynamo test` wrote; nothing where it was not run."""
+    tested = [
+        result.folder.read_result("fidelity_test")["mean"] for result in row if result.folder.done("fidelity_test")
+    ]
+    return {"fidelity": summary(tested)} if len(tested) == len(row) else {}

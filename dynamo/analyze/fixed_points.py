@@ -1,0 +1,260 @@
+"""`dynamo analyze fixed_points`: the line attractors at points of the map (Figure 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dynamo.analysis import pca
+from dynamo.analysis.accuracy_map import PlaneAxes, plane_of
+from dynamo.analysis.fixed_points import FixedPoints as Solution
+from dynamo.analysis.fixed_points import bundle_step, find_fixed_points
+from dynamo.analysis.line_attractor import LineAttractor, angle, line_attractor
+from dynamo.analysis.linearisation import Step, linearise
+from dynamo.analysis.visited import mean_input, visited_states
+from dynamo.analyze.attractors import (
+    Attractors,
+    RestingInput,
+    attractors_at,
+    best_theta,
+    binary_task,
+    centroids,
+    readout_of,
+)
+from dynamo.analyze.base import Analysis, Content, Result, described, title_of
+from dynamo.analyze.run import FinishedRun
+from dynamo.figures.line_attractors import AttractorPanel, Kind, PlanePoints, line_attractors
+from dynamo.population import RecurrentBundle
+
+BEST = "X"
+
+
+class PointOfInterest(NamedTuple):
+    """A place of the map whose attractor is looked at.
+
+    Attributes:
+        name: what the picture calls it.
+        kind: best, centroid, interpolated or member.
+        theta: where it lies `[D]`.
+        group: whose colour it has; None for none.
+        member: row of theta that it is; None where it is no base model.
+    """
+
+    name: str
+    kind: Kind
+    theta: Tensor
+    group: str | None = None
+    member: int | None = None
+
+
+@dataclass(frozen=True)
+class FixedPoints(Analysis):
+    """Is there a line attractor at every point of the map (Figure 8 of the paper)?
+
+    Approximate fixed points of h -> F(theta, x*, h) at X, at the centroids, between them, and at two members of every
+    group; their number, residual, spectrum and dimension, length and tilt of the line they form; for the members
+    the same of the original network. Needs `dynamo analyze accuracy_map`, which finds X.
+
+    Args:
+        resting_input: x*: the mean word vector of the held-out items, or zero.
+        seeds: visited states that the search begins at, per point.
+        items: held-out items that they are drawn from.
+        tolerance: of q = 1/2 ||h - F(h)||^2.
+        radius: points closer than this share of the states' root-mean-square size count as one.
+        slow: time constant in steps above which a mode is slow.
+        task: whose readout; by default the first task with two classes.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    name: ClassVar[str] = "fixed_points"
+    resting_input: RestingInput = "mean"
+    seeds: int = 256
+    items: int = 32
+    tolerance: float = 1e-5
+    radius: float = 0.1
+    slow: float = 10.0
+    task: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be solved."""
+        if self.seeds < 2 or self.items < 1:
+            raise ValueError(f"seeds is {self.seeds} (at least 2), items {self.items} (at least 1).")
+        if self.tolerance <= 0 or self.radius < 0 or self.slow <= 0:
+            raise ValueError(f"tolerance {self.tolerance}, radius {self.radius} and slow {self.slow} must be positive.")
+
+    def numbers(self, run: FinishedRun) -> Content:
+        """See `Analysis.numbers`."""
+        run.need_answers(self.name)
+        task, plane = binary_task(run, self.task), plane_of(run.task.theta)
+        places = points_of_interest(run, plane)
+        thetas = torch.stack([place.theta for place in places])
+        found = attractors_at(run, thetas, task, self.resting_input, self.seeds, self.items, self.tolerance)
+        readout = readout_of(run, task)
+        lines = [self._line(found.found, found.converged(i), found.step, readout) for i in range(len(places))]
+        reference = lines[0][0]
+        content: Content = {
+            "output_weight": run.task.output_weight,
+            "task": task,
+            "converged_share": float(found.found.converged.double().mean()),
+            "iterations_median": float(found.found.iterations.double().median()),
+            "points": {},
+        }
+        drawn = _Axes(found, readout)
+        for index, (place, (line, spectrum)) in enumerate(zip(places, lines, strict=True)):
+            mine = found.seeds.owner == index
+            one: Content = _measures(found.found, mine, line, spectrum)
+            if line is not None and reference is not None:
+                one["tilt_to_x"] = angle(line.direction, reference.direction)
+            if place.member is not None:
+                one["base"] = self._original(run, place.member, task)
+            content["points"][place.name] = one | {
+                "kind": place.kind,
+                "group": place.group,
+                "member": None if place.member is None else run.task.members[place.member].name,
+                "plane": plane.project(place.theta).tolist(),
+                "fixed": drawn.project(found.found.states[found.converged(index)]).tolist(),
+                "logits": drawn.logits(found.found.states[found.converged(index)]).tolist(),
+                "visited": drawn.project(found.seeds.states[mine]).tolist(),
+            }
+        content["line_shares"] = drawn.shares
+        content["members"] = [
+            row | {"plane": where.tolist()}
+            for row, where in zip(described(run.task.members), plane.members, strict=True)
+        ]
+        return content
+
+    def _line(
+        self, found: Solution, chosen: Tensor, step: Step, readout: Tensor
+    ) -> tuple[LineAttractor | None, Sequence[str]]:
+        """Measures of the representatives of some fixed points, and the stability of each; None where there is none."""
+        if not len(chosen):
+            return None, ()
+        part = Solution(
+            found.states[chosen],
+            found.speed[chosen],
+            found.converged[chosen],
+            found.iterations[chosen],
+            None if found.context is None else found.context[chosen],
+        )
+        size = float(part.states.double().square().sum(1).mean().sqrt())
+        kept = part.unique(self.radius * size)
+        context = None if part.context is None else part.context[kept]
+        linear = linearise(step, part.states[kept], context)
+        return line_attractor(part.states[kept], linear, readout, self.slow), linear.stability
+
+    def _original(self, run: FinishedRun, member: int, task: str) -> Content | None:
+        """The same of the base model itself, at its own mean word (or zero); None where its step is not known."""
+        number, index = run.place_of(member)
+        bundle = run.task.population.bundles[number]
+        if not isinstance(bundle, RecurrentBundle) or bundle.architecture == "lstm" or bundle.classes != 2:
+            return None
+        batch = run.batch("val", task, run.loaded.drawn("val", task, self.items))
+        one = torch.tensor([index], device=run.device)
+        with torch.inference_mode():
+            states = bundle(batch, one).hidden[0]
+        visited = visited_states(states, batch.lengths, self.seeds)
+        held_out = [part[task] for part in run.held_out_batches if task in part]
+        words = mean_input(bundle.embedding.detach(), held_out)
+        step = bundle_step(bundle, words if self.resting_input == "mean" else torch.zeros_like(words))
+        found = find_fixed_points(step, visited.states, one.expand(self.seeds), tolerance=self.tolerance)
+        readout = bundle.readout_weight[index, 1] - bundle.readout_weight[index, 0]
+        line, spectrum = self._line(found, found.converged.nonzero().flatten(), step, readout.detach())
+        return _measures(found, torch.ones_like(found.converged), line, spectrum)
+
+    def draw(self, rows: Sequence[Sequence[Result]]) -> Figure:
+        """The plane and the attractors of the first run."""
+        found = rows[0][0].content
+        panels, marks = [], {}
+        for name, one in found["points"].items():
+            marks[name] = (one["plane"], one["kind"])
+            note = "no fixed point"
+            if one["count"]:
+                note = f"dim {one['dimension']:.2f}, length {one['length']:.1f}, {one['converged_share']:.0%} converged"
+            panels.append(
+                AttractorPanel(
+                    points=torch.tensor(one["fixed"]).reshape(-1, 2),
+                    values=torch.tensor(one["logits"]),
+                    name=name,
+                    note=note.replace("%", " %"),
+                    group=one["group"],
+                    trajectories=one["visited"],
+                )
+            )
+        plane = PlanePoints(
+            members=[member["plane"] for member in found["members"]],
+            groups=[member["group"] for member in found["members"]],
+            marks=marks,
+            title=title_of(rows[0][0]),
+        )
+        return line_attractors(plane, panels, "positive minus negative logit")
+
+
+class _Axes:
+    """The two principal axes of all visited states, the first turned so that the readout grows along it.
+
+    Attributes:
+        shares: of the variance along the two axes.
+    """
+
+    def __init__(self, found: Attractors, readout: Tensor) -> None:
+        self._pca = pca(found.seeds.states)
+        self._readout = readout.cpu().double()
+        self._sign = torch.sign(self._pca.components[:2] @ self._readout)
+        self._sign[self._sign == 0] = 1
+        self.shares = self._pca.spectrum[:2].tolist()
+
+    def project(self, states: Tensor) -> Tensor:
+        """`[U, S]` -> `[U, 2]`."""
+        return self._pca.project(states)[:, :2] * self._sign
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Positive minus negative logit without its bias, `[U]`."""
+        return states.cpu().double() @ self._readout
+
+
+def points_of_interest(run: FinishedRun, plane: PlaneAxes) -> list[PointOfInterest]:
+    """Which points does Figure 8 show: X, centroids, points between them, and two members of every group?
+
+    The points between lie on the lines from centroid to centroid: two with two groups, one with more.
+    """
+    means, theta = centroids(run), run.task.theta
+    places = [PointOfInterest(BEST, "best", best_theta(run))]
+    places += [PointOfInterest(f"{name} centroid", "centroid", mean, name) for name, mean in means.items()]
+    neighbours = list(zip(means, list(means)[1:], strict=False))
+    shares = (1 / 3, 2 / 3) if len(neighbours) == 1 else (1 / 2,)
+    for first, second in neighbours:
+        for share in shares:
+            between = torch.lerp(means[first], means[second], share)
+            places.append(PointOfInterest(f"{first} → {second}, {share:.2f}", "interpolated", between))
+    towards = plane.members[:, 0] - plane.members[:, 1]  # grows to the bottom right
+    for name in means:
+        own = torch.tensor([i for i, group in enumerate(run.groups) if group == name])
+        ends = {"top left": int(own[towards[own].argmin()]), "bottom right": int(own[towards[own].argmax()])}
+        for where, index in ends.items():
+            if where == "top left" or index != ends["top left"]:
+                places.append(PointOfInterest(f"{name} {where}", "member", theta[index], name, index))
+    return places
+
+
+def _measures(found: Solution, mine: Tensor, line: LineAttractor | None, stability: Sequence[str]) -> Content:
+    """The numbers of one attractor."""
+    converged = found.converged[mine]
+    numbers: Content = {
+        "seeds": len(converged),
+        "converged_share": float(converged.double().mean()),
+        "largest_q": float(found.speed[mine][converged].max()) if bool(converged.any()) else None,
+        "count": 0,
+    }
+    if line is None:
+        return numbers
+    kept = ("count", "dimension", "length", "straightness", "slow_share", "slowest")
+    alignments = ("readout_alignment", "mode_alignment", "selection_alignment")
+    numbers |= {key: getattr(line, key) for key in (*kept, *alignments)}
+    return numbers | {kind: stability.count(kind) for kind in ("stable", "saddle", "unstable")}

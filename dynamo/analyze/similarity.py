@@ -1,0 +1,155 @@
+"""`dynamo analyze similarity`: distances between representations, beside those of the map (Figure 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dynamo.analysis import pca, permutation_test
+from dynamo.analysis.mds import classical_mds, smacof_mds
+from dynamo.analysis.similarity import Kind, distance_correlation
+from dynamo.analysis.similarity_sums import SimilaritySums
+from dynamo.analysis.states import emulator_states, population_states
+from dynamo.analyze.base import Analysis, Content, Result, described, members_of, title_of
+from dynamo.analyze.run import FinishedRun
+from dynamo.figures import EmbeddingPanel, map_panel
+from dynamo.figures.distance_panels import distance_panels
+from dynamo.types import TaskBatch
+
+
+@dataclass(frozen=True)
+class Similarity(Analysis):
+    """Do networks whose representations are alike lie together, and on the map too (Figure 5 of the paper)?
+
+    Distances between the hidden states of the base models on the same test items, their two-dimensional
+    multidimensional scaling, the clustering numbers of both, and how the distances agree with those of theta.
+
+    Args:
+        measure: svcca, pwcca, cka or procrustes.
+        variance: share of the variance that SVCCA and PWCCA keep.
+        items: test items of each task that all networks read; every real step of an item is a sample.
+        blocks: into how many parts the items are cut for the bootstrap's error bars.
+        replicates: of the bootstrap.
+        scaling: classical or smacof.
+        permutations: shuffles of the permutation tests.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    name: ClassVar[str] = "similarity"
+    measure: Kind = "svcca"
+    variance: float = 0.99
+    items: int = 160
+    blocks: int = 20
+    replicates: int = 200
+    scaling: Literal["classical", "smacof"] = "smacof"
+    permutations: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed."""
+        if not 0 < self.variance <= 1:
+            raise ValueError(f"variance is {self.variance}; it has to lie in (0, 1].")
+        if self.items < self.blocks or self.blocks < 2:
+            raise ValueError(f"items is {self.items} in {self.blocks} blocks: at least 2 blocks of at least 1 item.")
+
+    def numbers(self, run: FinishedRun) -> Content:
+        """See `Analysis.numbers`."""
+        members, groups, theta = run.task.members, run.groups, run.task.theta
+        sums, to_emulators = self._sums(run)
+        boot = sums.bootstrap(self.measure, self.variance, self.replicates)
+        distances = boot.distances
+        scaled = (classical_mds if self.scaling == "classical" else smacof_mds)(distances)
+        answer = pca(theta)
+        agreement = distance_correlation(distances, torch.cdist(theta.double(), theta.double()), self.permutations)
+        found: Content = {
+            "output_weight": run.task.output_weight,
+            "distance_mean": _pairs(distances).mean().item(),
+            "distance_error": _pairs(boot.std).mean().item(),
+            "emulator_distance_mean": to_emulators.mean().item(),
+            "emulator_distance_worst": to_emulators.max().item(),
+            "theta_pearson": agreement.pearson,
+            "theta_spearman": agreement.spearman,
+            "theta_p": agreement.p_value,
+            "stress": scaled.stress,
+            "negative_share": scaled.negative_share,
+        }
+        if 1 < len(set(groups)) < len(groups):
+            found |= self._clustering("distances", distances, groups, "precomputed")
+            found |= self._clustering("mds", scaled.coordinates, groups, "euclidean")
+            found |= self._clustering("theta", theta, groups, "euclidean")
+            found |= self._clustering("plane", answer.coordinates[:, :2], groups, "euclidean")
+        found |= {"distances": distances.tolist(), "std": boot.std.tolist()}
+        found["members"] = [
+            row | {"theta": point.tolist(), "mds": place.tolist(), "emulator_distance": float(distance)}
+            for row, point, place, distance in zip(
+                described(members), theta, scaled.coordinates, to_emulators, strict=True
+            )
+        ]
+        return found
+
+    def _sums(self, run: FinishedRun) -> tuple[SimilaritySums, Tensor]:
+        """The sums over all base models, and the distance of every emulator to its original `[N]`."""
+        population, network, theta = run.task.population, run.task.network, run.task.theta
+        sizes = [bundle.hidden_sizes[0] for bundle in population.bundles for _ in range(bundle.count)]
+        base = SimilaritySums(sizes, self.blocks)
+        pairs = [SimilaritySums([size, network.hidden_size]) for size in sizes]
+        for block, batch in enumerate(self._blocks(run)):
+            originals = population_states(population, batch, run.task.burn_in)
+            base.update(originals, block)
+            emulators = emulator_states(network, theta, batch, run.task.burn_in)
+            for pair, original, emulator in zip(pairs, originals, emulators, strict=True):
+                pair.update([original, emulator])
+        return base, torch.stack([pair.distances(self.measure, self.variance)[0, 1] for pair in pairs])
+
+    def _blocks(self, run: FinishedRun) -> Iterator[dict[str, TaskBatch]]:
+        """The items in as many parts as there are blocks, each with items of every task and of every length."""
+        for block in range(self.blocks):
+            yield {
+                task: run.batch("test", task, run.loaded.drawn("test", task, self.items)[block :: self.blocks])
+                for task in run.tasks
+            }
+
+    def _clustering(self, where: str, points: Tensor, groups: Sequence[str], metric: Any) -> Content:  # noqa: ANN401
+        test = permutation_test(points, groups, self.permutations, metric=metric)
+        return {f"silhouette_{where}": test.statistic, f"p_{where}": test.p_value}
+
+    def draw(self, rows: Sequence[Sequence[Result]]) -> Figure:
+        """The scaling beside the plane of theta, of the first run."""
+        result = rows[0][0]
+        found = result.content
+        members = members_of(found)
+        theta = torch.tensor([row["theta"] for row in found["members"]])
+        places = EmbeddingPanel(
+            coordinates=torch.tensor([row["mds"] for row in found["members"]]),
+            groups=[member.group for member in members],
+            title=f"{found['options']['measure'].upper()} distances",
+            note=_note(found, "distances"),
+            axis_name="MDS",
+        )
+        note = f"r = {found['theta_pearson']:.2f} (p = {found['theta_p']:.2g})"
+        return distance_panels(
+            places,
+            map_panel(pca(theta), members, title_of(result), _note(found, "theta")),
+            torch.tensor(found["distances"]),
+            torch.cdist(theta.double(), theta.double()),
+            note,
+            emulators=torch.tensor([row["emulator_distance"] for row in found["members"]]),
+            label_a=f"{found['options']['measure'].upper()} distance",
+        )
+
+
+def _pairs(distances: Tensor) -> Tensor:
+    """Every pair of models once."""
+    return distances[tuple(torch.triu_indices(len(distances), len(distances), offset=1))]
+
+
+def _note(found: Content, where: str) -> str | None:
+    if f"silhouette_{where}" not in found:
+        return None
+    return f"silhouette {found[f'silhouette_{where}']:.2f} (p = {found[f'p_{where}']:.2g})"

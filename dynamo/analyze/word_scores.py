@@ -1,0 +1,149 @@
+"""`dynamo analyze word_scores`: how well do the networks of the plane understand words (Figure 11)?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dynamo.analysis.accuracy_map import answers_at, plane_grid, plane_of
+from dynamo.analysis.word_scores import Lexicon, lexicon, polarities, word_effects, word_scores
+from dynamo.analyze.attractors import RestingInput, attractors_at, best_theta, binary_task
+from dynamo.analyze.base import Analysis, Content, Result, described, title_of
+from dynamo.analyze.run import FinishedRun
+from dynamo.figures.plane_map import PlaneMap, plane_map, plane_map_row
+
+
+@dataclass(frozen=True)
+class WordScores(Analysis):
+    """How well do the networks of the plane tell positive from negative words (Figure 11 of the paper)?
+
+    At every point the attractor is solved for; a word's effect is what one step with it does to the logit, and the
+    score how well the effects follow the words' polarity in the training items. Needs `dynamo analyze accuracy_map`,
+    which finds X.
+
+    Args:
+        size: points along each axis of the map.
+        margin: what the map shows around the members, as a share of their extent.
+        words: words whose effect at X is told one by one, besides the lexicon.
+        lexicon_size: words of the lexicon, half of each sign.
+        least: training items that a word of the lexicon stands in.
+        resting_input: x* of the attractors, as in `fixed_points`; also seeds, items, tolerance, task.
+        seeds: per point.
+        items: held-out items that the seeds are drawn from.
+        tolerance: of q.
+        task: whose readout and words; by default the first task with two classes.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    name: ClassVar[str] = "word_scores"
+    size: int = 11
+    margin: float = 0.25
+    words: list[str] = field(default_factory=list)
+    lexicon_size: int = 200
+    least: int = 50
+    resting_input: RestingInput = "mean"
+    seeds: int = 64
+    items: int = 32
+    tolerance: float = 1e-5
+    task: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed."""
+        if self.size < 2 or self.seeds < 1 or self.items < 1:
+            raise ValueError(
+                f"size is {self.size} (at least 2), seeds {self.seeds} and items {self.items} (at least 1)."
+            )
+
+    def numbers(self, run: FinishedRun) -> Content:
+        """See `Analysis.numbers`."""
+        run.need_answers(self.name)
+        task, theta = binary_task(run, self.task), run.task.theta
+        asked = [self._id(run, word) for word in self.words]
+        words = self._lexicon(run, task)
+        plane, grid, best = plane_of(theta), plane_grid(theta, self.size, self.margin), best_theta(run)
+        points = torch.cat([grid.points, theta, best.unsqueeze(0)])
+        found = attractors_at(run, points, task, self.resting_input, self.seeds, self.items, self.tolerance)
+        kept = found.found.converged
+        solved = torch.bincount(found.seeds.owner[kept].cpu(), minlength=len(points)) > 0
+        rank = (solved.cumsum(0) - 1)[found.seeds.owner[kept].cpu()]
+        ids = torch.cat([words.ids, torch.tensor(asked, dtype=torch.int64)])
+        states, there = found.found.states[kept], points[solved.to(points.device)]
+        effects = word_effects(run.task.network, there, states, rank, ids, task)
+        scores = torch.full((len(points),), torch.nan, dtype=torch.float64)
+        scores[solved] = word_scores(effects[:, : len(words.ids)], words)
+        on_map, at_members, at_best = scores.split([len(grid.points), len(theta), 1])
+        accuracy = answers_at(run.task.network, points, task, run.test_batches).accuracy
+        both = ~on_map.isnan()
+        content: Content = {
+            "output_weight": run.task.output_weight,
+            "task": task,
+            "score_at_x": float(at_best),
+            "score_members_mean": float(at_members.nanmean()),
+            "score_members_best": float(at_members[~at_members.isnan()].max()),
+            "score_map_maximum": float(on_map[both].max()),
+            "accuracy_correlation_map": _correlation(on_map[both], accuracy[: len(on_map)][both]),
+            "accuracy_correlation_members": _correlation(at_members, accuracy[len(on_map) : -1]),
+            "converged_share": float(kept.double().mean()),
+            "groups": {
+                name: float(at_members[[i for i, group in enumerate(run.groups) if group == name]].nanmean())
+                for name in dict.fromkeys(run.groups)
+            },
+            "words": dict(zip(self.words, effects[-1, len(words.ids) :].tolist(), strict=True)) if solved[-1] else {},
+            "lexicon": [run.words[i] for i in words.ids.tolist()],
+            "scores": [[None if v != v else v for v in row] for row in on_map.view(self.size, self.size).tolist()],
+            "x": grid.x.tolist(),
+            "y": grid.y.tolist(),
+            "x_plane": plane.project(best).tolist(),
+        }
+        content["members"] = [
+            row | {"plane": place.tolist(), "score": None if score != score else float(score)}
+            for row, place, score in zip(described(run.task.members), plane.members, at_members, strict=True)
+        ]
+        return content
+
+    def _lexicon(self, run: FinishedRun, task: str) -> Lexicon:
+        """The most polar frequent words of the training items."""
+        reviews = (batch[task] for batch in run.loaded.batches("train") if task in batch)
+        polarity, counts = polarities(reviews, run.loaded.vocab_size)
+        return lexicon(polarity, counts, self.lexicon_size, self.least)
+
+    @staticmethod
+    def _id(run: FinishedRun, word: str) -> int:
+        known = run.words
+        if word not in known[2:]:
+            raise ValueError(f"the word {word!r} is not in the vocabulary of {len(known)} words; choose another.")
+        return list(known).index(word)
+
+    def draw(self, rows: Sequence[Sequence[Result]]) -> Figure:
+        """The map of one run; of several, the maps beside each other."""
+        panels = [_panel(result) for row in rows for result in row]
+        return plane_map(panels[0]) if len(panels) == 1 else plane_map_row(panels)
+
+
+def _panel(result: Result) -> PlaneMap:
+    found = result.content
+    values: Tensor = torch.tensor([[float("nan") if v is None else v for v in row] for row in found["scores"]])
+    return PlaneMap(
+        x=found["x"],
+        y=found["y"],
+        values=values,
+        members=[member["plane"] for member in found["members"]],
+        groups=[member["group"] for member in found["members"]],
+        best=found["x_plane"],
+        title=title_of(result),
+        note=f"score at × {found['score_at_x']:.3f}, members {found['score_members_mean']:.3f} on average",
+        label="word score",
+    )
+
+
+def _correlation(a: Tensor, b: Tensor) -> float | None:
+    """Pearson's; None where one of them does not vary, or is not known everywhere."""
+    value = float(torch.corrcoef(torch.stack([a.double(), b.double()]))[0, 1])
+    return value if value == value else None

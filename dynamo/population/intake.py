@@ -1,0 +1,159 @@
+"""From a list of trained modules to bundles and members: the checks at the door of `Population.from_modules`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dynamo.population.base import Bundle
+from dynamo.population.manifest import PopulationError
+from dynamo.population.members import Member
+from dynamo.population.modules import ModuleBundle, Probe, answer, call, copies, look, precision
+from dynamo.population.recurrent import RecurrentBundle, RecurrentClassifier
+
+EXAMPLE = ((1, 2, 1), (2, 2, 1))
+"""Token ids of real words in any vocabulary, no padding; B and T differ, so that mixed-up axes show."""
+
+TENSORS = 7
+"""A `RecurrentClassifier` has so many: word vectors, four of one recurrent layer, two of the readout."""
+
+
+def take_in(
+    modules: Iterable[nn.Module],
+    probe: Probe,
+    example: Tensor | None,
+    names: Sequence[str] | None,
+    groups: Sequence[str] | None,
+    task: str | Sequence[str],
+    class_names: Mapping[str, Sequence[str]],
+) -> tuple[list[Bundle], list[list[Member]]]:
+    """Which bundles do these networks make, and who is in them? See `Population.from_modules`.
+
+    Raises:
+        PopulationError: a network that cannot be studied, or a description that does not fit.
+    """
+    given = _networks(modules)
+    members = _members(given, names, groups, task)
+    if not callable(probe.observe):
+        raise PopulationError("observe has to be a function of a module and its inputs.")
+    example = torch.tensor(EXAMPLE) if example is None else example
+    if not isinstance(example, Tensor) or example.dim() != 2 or 0 in example.shape:
+        raise PopulationError("example has to be a tensor of a few token ids, [B, T].")
+    device = next((p.device for module in given for p in module.parameters()), torch.device("cpu"))
+    alike: dict[Hashable, list[tuple[nn.Module, Member]]] = {}
+    sizes: dict[Hashable, tuple[int, int]] = {}
+    for index, copy in enumerate(copies(given)):
+        name, member = f"modules[{index}] ({type(copy).__name__})", members[index]
+        copy.to(device).requires_grad_(False).eval()
+        found = examine(copy, probe, example.to(device), name)
+        called = class_names.get(member.task)
+        if called is not None and len(called) != found[1]:
+            raise PopulationError(
+                f"{name} has {found[1]} classes, class_names names {len(called)} for task {member.task!r}."
+            )
+        key = (member.task, *found, _recipe(copy, probe))
+        sizes[key] = found
+        alike.setdefault(key, []).append((copy, member))
+    bundles = [_bundle([network for network, _ in part], probe, *sizes[key]) for key, part in alike.items()]
+    return [bundle.to(device) for bundle in bundles], [[member for _, member in part] for part in alike.values()]
+
+
+@torch.no_grad()
+def examine(module: nn.Module, probe: Probe, example: Tensor, name: str) -> tuple[int, int]:
+    """Can this network be studied?
+
+    Args:
+        module: in evaluation mode.
+        probe: how to look into it.
+        example: inputs `[B, T]`.
+        name: what errors call it.
+
+    Returns:
+        Its hidden size H and its number of classes C.
+
+    Raises:
+        PopulationError: it fails, is not finite, or its states are not a function of one item alone.
+    """
+    hidden, logits = look(module, probe, example, name)
+    if logits.shape[2] < 2:
+        raise PopulationError(
+            f"{name} has a single logit; observe has to return one for each class, for a yes-no network y "
+            "torch.cat([torch.zeros_like(y), y], dim=-1)."
+        )
+    for what, weight in module.named_parameters():
+        if not weight.isfinite().all():
+            raise PopulationError(f"{name} has weights ({what}) that are not finite numbers.")
+    if not (hidden.isfinite().all() and logits.isfinite().all()):
+        raise PopulationError(f"{name} has hidden states or logits that are not finite numbers.")
+    tolerance = max(1e-3, 8 * torch.finfo(precision(module)).eps)
+    alone = zip(*(look(module, probe, item, name) for item in example.split(1)), strict=True)
+    for together, parts in zip((hidden, logits), alone, strict=True):
+        if (together - torch.cat(parts)).abs().max() > tolerance * together.abs().max():
+            raise PopulationError(
+                f"{name} answers differently where items come one by one: items have to be the first axis "
+                "(batch_first=True), to be begun anew each time, and to meet no dropout in evaluation mode."
+            )
+    if probe.read_out is not None:
+        told = answer(module, probe.read_out, hidden, name)
+        if told.shape != logits.shape or (told.softmax(-1) - logits.softmax(-1)).abs().max() > tolerance:
+            raise PopulationError(
+                f"{name}: read_out does not say of its hidden states what the network itself says; it has to return "
+                "the logits [B, T, C] that belong to hidden states [B, T, H]."
+            )
+    return hidden.shape[2], logits.shape[2]
+
+
+def _networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """The networks as a list, if that is what they are."""
+    if isinstance(modules, nn.Module) and not isinstance(modules, nn.ModuleList):
+        raise PopulationError(f"modules is one network ({type(modules).__name__}); give a list of several.")
+    given = list(modules)
+    if not given:
+        raise PopulationError("modules is empty; give at least one trained network.")
+    for index, module in enumerate(given):
+        if not isinstance(module, nn.Module):
+            raise PopulationError(f"modules[{index}] is of type {type(module).__name__}, no torch.nn.Module.")
+    return given
+
+
+def _members(
+    modules: Sequence[nn.Module], names: Sequence[str] | None, groups: Sequence[str] | None, task: str | Sequence[str]
+) -> list[Member]:
+    """Who the networks are; those nobody named are called by their group, and groups by what the networks are."""
+    if groups is None:
+        groups = [m.architecture if isinstance(m, RecurrentClassifier) else type(m).__name__ for m in modules]
+    tasks = [task] * len(modules) if isinstance(task, str) else task
+    for what, values in (("groups", groups), ("names", names), ("task", tasks)):
+        if values is None:
+            continue
+        if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+            raise PopulationError(f"{what} has to be a list of texts, one for each network.")
+        if len(values) != len(modules):
+            raise PopulationError(f"{what} has {len(values)} entries for {len(modules)} networks; give one for each.")
+    if names is None:
+        names = [f"{group}-{[*groups[:index]].count(group)}" for index, group in enumerate(groups)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise PopulationError(f"Several networks are called {', '.join(twice)}; names have to be unique.")
+    return [Member(*words) for words in zip(names, groups, tasks, strict=True)]
+
+
+def _recipe(module: nn.Module, probe: Probe) -> tuple[object, ...] | None:
+    """What `RecurrentClassifier`s that run batched have in common; None for every other network."""
+    if type(module) is not RecurrentClassifier or probe.observe is not call:
+        return None
+    mode = {"gru": "GRU", "lstm": "LSTM", "rnn": "RNN_TANH"}[module.architecture]
+    if getattr(module.recurrent, "mode", None) != mode or len(module.state_dict()) != TENSORS:
+        return None  # somebody has built another layer into it
+    vocabulary, embedding_size = module.embedding.weight.shape
+    return module.architecture, vocabulary, embedding_size
+
+
+def _bundle(networks: Sequence[nn.Module], probe: Probe, hidden_size: int, classes: int) -> Bundle:
+    """Networks that are alike as one bundle."""
+    if _recipe(networks[0], probe) is None:
+        return ModuleBundle(networks, [probe] * len(networks), hidden_size, classes)
+    return RecurrentBundle.from_modules([n for n in networks if isinstance(n, RecurrentClassifier)])

@@ -1,0 +1,27 @@
+"""The numbers are those of the library, and stand for the picture too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from dynamo.analysis import pca, silhouette
+from dynamo.analyze.base import members_of
+from dynamo.analyze.run import FinishedRun
+
+Analysed = Callable[..., dict[str, Any]]
+
+
+def test_the_embedding_in_numbers_and_as_a_picture(analysed: Analysed, finished: FinishedRun) -> None:
+    found = analysed("embedding", "--permutations", "50")
+    task = finished.task
+    assert found["silhouette_theta"] == pytest.approx(silhouette(task.theta, finished.groups), abs=1e-5)
+    assert found["dims_95"] == pca(task.theta).components_for(0.95)
+    assert 0 < found["p_plane"] <= 1
+    assert found["options"] == {"permutations": 50}
+    assert [row["name"] for row in found["members"]] == [member.name for member in task.members]
+    assert torch.tensor([row["theta"] for row in found["members"]]).equal(task.theta)
+    assert [(m.name, m.group, m.task) for m in members_of(found)] == [(m.name, m.group, m.task) for m in task.members]

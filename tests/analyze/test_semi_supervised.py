@@ -1,0 +1,39 @@
+"""Labels come from items that nobody was trained on; the search ends where the library's search ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from dynamo.analysis import accuracy_at
+from dynamo.analysis.accuracy_map import plane_of
+from dynamo.analysis.semi_supervised import draw_labels, search
+from dynamo.analyze.run import FinishedRun
+from dynamo.cli import main
+
+Analysed = Callable[..., dict[str, Any]]
+SMALL = ("--counts", "[4, 10]", "--draws", "2", "--steps", "5", "--scratch_steps", "5")
+
+
+def test_the_path_is_that_of_the_library(analysed: Analysed, finished: FinishedRun) -> None:
+    found = analysed("semi_supervised", *SMALL)
+    (name,) = finished.tasks
+    targets = finished.loaded.data[name].val.labels
+    labelled = finished.batch("val", name, draw_labels(targets, 10, seed=1))
+    expected = search(finished.task.network, name, labelled, steps=5, lr=0.03)
+    path = plane_of(finished.task.theta).project(expected.path)
+    torch.testing.assert_close(torch.tensor(found["paths"]["10"][1]), path, atol=1e-5, rtol=0, check_dtype=False)
+    start = accuracy_at(finished.task.network, torch.zeros(1, 16), name, finished.test_batches)
+    assert found["start"] == pytest.approx(float(start))
+    assert set(found["labels"]) == {"4", "10"}
+    assert set(found["labels"]["10"]) == {"search", "search_std", "scratch", "scratch_std"}
+    assert found["base_best"] == float(finished.base_accuracies[name].max())
+
+
+def test_an_unknown_task_is_named(run: Any, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ANN401
+    with pytest.raises(SystemExit):
+        main(["analyze", "semi_supervised", "--run", str(run), "--task", "imdb"])
+    assert "no task 'imdb'; the population has synthetic" in capsys.readouterr().err
