@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dynamo.analysis.accuracy_map import Answers, answers_at, best_point, plane_grid, plane_of, relative_accuracy
-from dynamo.analyze.base import Analysis, Content, Result, described, title_of
+from dynamo.analyze.base import Analysis, Content, Result, axis_name, described, title_of
 from dynamo.analyze.run import Batches, FinishedRun
 from dynamo.figures.plane_map import PlaneMap, plane_map, plane_map_row
 
@@ -142,6 +142,7 @@ def panels_of(result: Result) -> list[PlaneMap]:
             note=f"accuracy at × (best base model): {verdict}" if not task else None,
             label="test accuracy / best base model's",
             centre=1.0,
+            axis_name=axis_name(len(found["x_theta"])),
         )
         for task, values in maps.items()
     ]

@@ -54,6 +54,11 @@ def title_of(result: Result) -> str:
     return f"{root.parent.name}, {root.name.replace('=', ' ')}, λ = {weight:g}"
 
 
+def axis_name(dimensions: int) -> str:
+    """What the axes of the plane are called: those of a map of two dimensions are theta itself."""
+    return "θ" if dimensions == 2 else "PC"
+
+
 def described(members: Sequence[Member]) -> list[Content]:
     """The members as they stand in the numbers of an analysis."""
     return [{"name": m.name, "group": m.group, "task": m.task, "epoch": m.epoch} for m in members]

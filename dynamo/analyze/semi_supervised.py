@@ -14,7 +14,7 @@ from dynamo.analysis import bundle_accuracy
 from dynamo.analysis.accuracy_map import answers_at, plane_of
 from dynamo.analysis.semi_supervised import draw_labels, search_many, train_from_scratch
 from dynamo.analyze.accuracy_map import AccuracyMap, panels_of
-from dynamo.analyze.base import Analysis, Content, Result, described, title_of
+from dynamo.analyze.base import Analysis, Content, Result, axis_name, described, title_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures.label_search import LabelCurve, LabelSearch, label_search
 from dynamo.population import RecurrentBundle
@@ -128,7 +128,7 @@ class SemiSupervised(Analysis):
             background=background,
             title=title_of(first),
             note=f"{found['options']['steps']} iterates on {shown} labels of {found['task']}",
-            axis_name="θ" if len(found["members"][0]["plane"]) == found["dimensions"] else "PC",
+            axis_name=axis_name(found["dimensions"]),
         )
 
         def curve(key: str) -> list[float]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from dynamo.analysis.accuracy_map import answers_at, plane_grid, plane_of
 from dynamo.analysis.word_scores import Lexicon, lexicon, polarities, word_effects, word_scores
 from dynamo.analyze.attractors import RestingInput, attractors_at, best_theta, binary_task
-from dynamo.analyze.base import Analysis, Content, Result, described, title_of
+from dynamo.analyze.base import Analysis, Content, Result, axis_name, described, title_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures.plane_map import PlaneMap, plane_map, plane_map_row
 
@@ -36,6 +36,7 @@ class WordScores(Analysis):
         seeds: per point.
         items: held-out items that the seeds are drawn from.
         tolerance: of q.
+        standardise: draw the score divided by the spread of the words' effects, or in logits; the numbers tell both.
         task: whose readout and words; by default the first task with two classes.
 
     Raises:
@@ -51,7 +52,8 @@ class WordScores(Analysis):
     resting_input: RestingInput = "mean"
     seeds: int = 64
     items: int = 32
-    tolerance: float = 1e-5
+    tolerance: float = 1e-4
+    standardise: bool = True
     task: str | None = None
 
     def __post_init__(self) -> None:
@@ -76,36 +78,26 @@ class WordScores(Analysis):
         ids = torch.cat([words.ids, torch.tensor(asked, dtype=torch.int64)])
         states, there = found.found.states[kept], points[solved.to(points.device)]
         effects = word_effects(run.task.network, there, states, rank, ids, task)
-        scores = torch.full((len(points),), torch.nan, dtype=torch.float64)
-        scores[solved] = word_scores(effects[:, : len(words.ids)], words)
-        on_map, at_members, at_best = scores.split([len(grid.points), len(theta), 1])
         accuracy = answers_at(run.task.network, points, task, run.test_batches).accuracy
-        both = ~on_map.isnan()
         content: Content = {
             "output_weight": run.task.output_weight,
             "task": task,
-            "score_at_x": float(at_best),
-            "score_members_mean": float(at_members.nanmean()),
-            "score_members_best": float(at_members[~at_members.isnan()].max()),
-            "score_map_maximum": float(on_map[both].max()),
-            "accuracy_correlation_map": _correlation(on_map[both], accuracy[: len(on_map)][both]),
-            "accuracy_correlation_members": _correlation(at_members, accuracy[len(on_map) : -1]),
             "converged_share": float(kept.double().mean()),
-            "groups": {
-                name: float(at_members[[i for i, group in enumerate(run.groups) if group == name]].nanmean())
-                for name in dict.fromkeys(run.groups)
-            },
             "words": dict(zip(self.words, effects[-1, len(words.ids) :].tolist(), strict=True)) if solved[-1] else {},
             "lexicon": [run.words[i] for i in words.ids.tolist()],
-            "scores": [[None if v != v else v for v in row] for row in on_map.view(self.size, self.size).tolist()],
             "x": grid.x.tolist(),
             "y": grid.y.tolist(),
+            "dimensions": theta.shape[1],
             "x_plane": plane.project(best).tolist(),
+            "members": [
+                row | {"plane": place.tolist()}
+                for row, place in zip(described(run.task.members), plane.members, strict=True)
+            ],
         }
-        content["members"] = [
-            row | {"plane": place.tolist(), "score": None if score != score else float(score)}
-            for row, place, score in zip(described(run.task.members), plane.members, at_members, strict=True)
-        ]
+        for name, standardise in (("standardised", True), ("logits", False)):
+            scores = torch.full((len(points),), torch.nan, dtype=torch.float64)
+            scores[solved] = word_scores(effects[:, : len(words.ids)], words, standardise)
+            content[name] = _told(scores, accuracy, run.groups, self.size)
         return content
 
     def _lexicon(self, run: FinishedRun, task: str) -> Lexicon:
@@ -127,19 +119,47 @@ class WordScores(Analysis):
         return plane_map(panels[0]) if len(panels) == 1 else plane_map_row(panels)
 
 
+def _told(scores: Tensor, accuracy: Tensor, groups: Sequence[str], size: int) -> Content:
+    """What is said of scores of the grid's points, the members and X, in this order; NaN where there is none."""
+    on_map, members, best = scores.split([size**2, len(groups), 1])
+    map_accuracy, member_accuracy, _ = accuracy.split([size**2, len(groups), 1])
+    known = ~on_map.isnan()
+    return {
+        "at_x": float(best),
+        "members_mean": float(members.nanmean()),
+        "members_best": float(members.nan_to_num(-torch.inf).max()),
+        "map_maximum": float(on_map.nan_to_num(-torch.inf).max()),
+        "map_minimum": float(on_map.nan_to_num(torch.inf).min()),
+        "accuracy_correlation_map": _correlation(on_map[known], map_accuracy[known]),
+        "accuracy_correlation_members": _correlation(members, member_accuracy),
+        "groups": {
+            name: float(members[[i for i, group in enumerate(groups) if group == name]].nanmean())
+            for name in dict.fromkeys(groups)
+        },
+        "members": _known(members),
+        "map": [_known(row) for row in on_map.view(size, size)],
+    }
+
+
+def _known(values: Tensor) -> list[float | None]:
+    """Numbers as JSON has them: no NaN."""
+    return [None if value != value else value for value in values.tolist()]
+
+
 def _panel(result: Result) -> PlaneMap:
     found = result.content
-    values: Tensor = torch.tensor([[float("nan") if v is None else v for v in row] for row in found["scores"]])
+    told = found["standardised" if found["options"]["standardise"] else "logits"]
     return PlaneMap(
         x=found["x"],
         y=found["y"],
-        values=values,
+        values=torch.tensor([[float("nan") if v is None else v for v in row] for row in told["map"]]),
         members=[member["plane"] for member in found["members"]],
         groups=[member["group"] for member in found["members"]],
         best=found["x_plane"],
         title=title_of(result),
-        note=f"score at × {found['score_at_x']:.3f}, members {found['score_members_mean']:.3f} on average",
-        label="word score",
+        note=f"score at × {told['at_x']:.3f}, members {told['members_mean']:.3f} on average",
+        axis_name=axis_name(found["dimensions"]),
+        label="word score" if found["options"]["standardise"] else "word score in logits",
     )
 
 

@@ -222,7 +222,7 @@ def limits(panel: PlaneMap) -> FloatArray:
         ends = [places[0] - (places[1] - places[0]) / 2, places[-1] + (places[-1] - places[-2]) / 2]
         others = panel.points()[:, axis]
         others = np.append(others, cross[axis]) if cross is not None else others
-        margin = 0.04 * (ends[1] - ends[0])
+        margin = 0.05 * (ends[1] - ends[0])  # a mark that lies outside is seen whole
         low, high = float(others.min()) - margin, float(others.max()) + margin
         inside = (others >= ends[0]).all(), (others <= ends[1]).all()
         found.append([ends[0] if inside[0] else low, ends[1] if inside[1] else high])

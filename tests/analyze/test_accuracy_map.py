@@ -52,6 +52,7 @@ def test_two_tasks_have_a_map_each_and_one_of_both(finished: FinishedRun) -> Non
         "x": [0.0, 1.0],
         "y": [0.0, 1.0],
         "x_plane": [0.5, 0.5],
+        "x_theta": [0.5, 0.5, 0.1],
         "members": [{"plane": [0.1, 0.2], "group": "g"}],
     }
     both, first, second = panels_of(Result(finished.folder, content))

@@ -19,9 +19,11 @@ SMALL = ("--size", "2", "--seeds", "4", "--items", "4", "--lexicon_size", "10")
 def test_scores_over_the_plane(analysed: Analysed, finished: FinishedRun) -> None:
     analysed("accuracy_map", *MAP)
     found = analysed("word_scores", *SMALL, "--words", "[superb, terrible]")
-    known = [value for row in found["scores"] for value in row if value is not None]
-    assert found["score_map_maximum"] == max(known)
-    assert all(-1 <= value <= 1 for value in known)
+    for name in ("standardised", "logits"):
+        known = [value for row in found[name]["map"] for value in row if value is not None]
+        assert found[name]["map_maximum"] == max(known)
+        assert found[name]["map_minimum"] == min(known)
+    assert all(-1 <= value <= 1 for row in found["standardised"]["map"] for value in row if value is not None)
     valence = finished.loaded.valence  # type: ignore[attr-defined]
     signs = [valence.get(word, 0.0) for word in found["lexicon"]]
     assert all(value > 0 for value in signs[:5])  # the lexicon finds the words that the language is made of

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -64,3 +68,20 @@ def test_keeps_still_for_a_population(members: PopulationTask, fit: Fit) -> None
 def test_refuses_a_negative_interval() -> None:
     with pytest.raises(ValueError, match="0 turns it off"):
         Asking(-1)
+
+
+def test_one_and_three_processes_see_the_same_map(task: MetaTask, tmp_path: Path) -> None:
+    """31 items and 10 points do not divide by 3; `several_processes.py` is what each of them runs."""
+    found = {}
+    for count in (1, 3):
+        script, place = Path(__file__).with_name("several_processes.py"), tmp_path / f"{count}.pt"
+        words = [sys.executable, str(script), str(tmp_path / "population"), str(place), str(count)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "MASTER_ADDR": "127.0.0.1"}
+        run = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+        assert run.returncode == 0, run.stderr
+        found[count] = torch.load(place, weights_only=True)
+    assert found[1]["relative"].unique().numel() > 1
+    assert found[3]["relative"].equal(found[1]["relative"])  # counts: the same to the last bit
+    assert found[3]["mean_theta"].equal(found[1]["mean_theta"])
+    for name in ("distances", "emulators"):  # of float32 states, whose last bits depend on the batch
+        torch.testing.assert_close(found[3][name], found[1][name], atol=1e-6, rtol=0)
