@@ -19,7 +19,8 @@ def pytest_configure() -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     """Collect `bench_*.py`: pytest by itself looks for `test_*.py` alone."""
-    wanted = file_path.name.startswith("bench_") and file_path.suffix == ".py"
+    named = parent.session.isinitpath(file_path)  # pytest collects what the command line names by itself
+    wanted = file_path.name.startswith("bench_") and file_path.suffix == ".py" and not named
     return pytest.Module.from_parent(parent, path=file_path) if wanted else None
 
 

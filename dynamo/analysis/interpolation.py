@@ -94,11 +94,9 @@ def interpolate_weights(
     for index in (a, b):
         if not 0 <= index < bundle.count:
             raise ValueError(f"there is no member {index} in a bundle of {bundle.count}; give 0..{bundle.count - 1}")
-    between = bundle.build(steps, bundle.settings)
-    for name, tensor in between.state_dict(keep_vars=True).items():
-        members = bundle.get_buffer_or_parameter(name)
-        tensor.data = _line(members[a], members[b], shares)  # also takes over the members' device and type
-    return bundle_accuracy(between, task, batches)
+    ends = bundle.take([a, b])
+    first, *rest = (ends.averaged([1 - share, share]) for share in shares.tolist())
+    return bundle_accuracy(first.join(rest), task, batches)
 
 
 def _shares(steps: int) -> Tensor:

@@ -91,11 +91,15 @@ class Bundle(nn.Module, ABC):
         return taken
 
     @torch.no_grad()
-    def averaged(self) -> Self:
-        """The one network, frozen, whose weights are the mean of the members' weights."""
+    def averaged(self, shares: Sequence[float] | None = None) -> Self:
+        """The one network, frozen, whose weights are the mean of the members' weights.
+
+        Args:
+            shares: how much each member counts, N numbers that sum to 1; all the same by default.
+        """
         average = self._alike(1)
         for name, parameter in average.state_dict(keep_vars=True).items():
-            parameter.copy_(self.get_buffer_or_parameter(name).mean(0, keepdim=True))
+            parameter.copy_(weighted_mean(self.get_buffer_or_parameter(name), shares).unsqueeze(0))
         return average.requires_grad_(False).eval()
 
     def get_buffer_or_parameter(self, name: str) -> Tensor:
@@ -106,3 +110,10 @@ class Bundle(nn.Module, ABC):
     def _alike(self, count: int) -> Self:
         """Untrained networks of the same settings, on the same device and of the same precision."""
         return self.build(count, self.settings).to(next(self.parameters()))
+
+
+def weighted_mean(stacked: Tensor, shares: Sequence[float] | None = None) -> Tensor:
+    """The mean of `[N, ...]` over N in float64, so that the mean of equal numbers is that very number."""
+    weights = torch.tensor([1 / len(stacked)] * len(stacked) if shares is None else list(shares), dtype=torch.float64)
+    mean: Tensor = torch.tensordot(weights, stacked.detach().cpu().double(), dims=1)
+    return mean.to(stacked)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from dynamo.population.base import Bundle
+from dynamo.population.base import Bundle, weighted_mean
 from dynamo.population.manifest import PopulationError
 from dynamo.types import TaskBatch, Trajectory
 
@@ -167,7 +167,7 @@ class ModuleBundle(Bundle):
         return type(self)(copies([self.networks[i] for i in chosen]), [self.probes[i] for i in chosen], *self._sizes)
 
     @torch.no_grad()
-    def averaged(self) -> Self:
+    def averaged(self, shares: Sequence[float] | None = None) -> Self:
         """See `Bundle.averaged`; a copy of the first network with the mean of all parameters and float buffers.
 
         Raises:
@@ -183,8 +183,8 @@ class ModuleBundle(Bundle):
                 )
         average = self.take([0])
         for name, tensor in _weights(average.networks[0]).items():
-            if tensor.is_floating_point():  # in float64, so that the mean of equal weights is that very weight
-                tensor.copy_(torch.stack([own[name].cpu().double() for own in weights]).mean(0))
+            if tensor.is_floating_point():
+                tensor.copy_(weighted_mean(torch.stack([own[name] for own in weights]), shares))
         return average
 
     def _chosen(self, select: Tensor | None) -> list[int]:
