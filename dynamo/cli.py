@@ -48,7 +48,7 @@ Turns a population of trained networks into a map (DYNAMO, arXiv 2302.14078).
   dynamo fit -c CONFIG                        train a population, or the meta-model on one
   dynamo fit -c CONFIG --ckpt_path last       go on where it stopped
   dynamo test -c CONFIG --ckpt_path last      fidelity and accuracy of a finished run, on the test split
-  dynamo analyze KIND --run RUN               one analysis of a finished run: picture + JSON
+  dynamo analyze KIND --run RUN               one analysis of a finished run (`dynamo analyze`: the kinds)
   dynamo validate | predict                   as in every LightningCLI
 
 `dynamo COMMAND --help` tells the options of a command. Configurations stand in configs/, see its README.

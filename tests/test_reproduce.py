@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import dynamo.reproduce
+from dynamo.analyze.command import ANALYSES, parse
 from dynamo.cli import main
 from dynamo.reproduce import analysed, run_of, stages
 from dynamo.runs import RunFolder
@@ -58,7 +59,9 @@ def test_real_figures_name_what_exists(figure: Path, monkeypatch: pytest.MonkeyP
             configs = [words[i + 1] for i, word in enumerate(words) if word == "-c"]
             assert [config for config in configs if not (ROOT / config).is_file()] == []
             if words[0] == "analyze":
-                assert words[1] in ("embedding", "averaging")
+                assert words[1] in {kind.name for kind in ANALYSES}
+                _, asked = parse(next(kind for kind in ANALYSES if kind.name == words[1]), words[2:])
+                assert asked["out"] == str(run_of(words).root)
                 assert set(analysed(words)) <= trained
             elif words[0] == "test":
                 assert str(run_of(words).root) in trained

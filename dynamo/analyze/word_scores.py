@@ -30,7 +30,7 @@ class WordScores(Analysis):
         size: points along each axis of the map.
         margin: what the map shows around the members, as a share of their extent.
         words: words whose effect at X is told one by one, besides the lexicon.
-        lexicon_size: words of the lexicon, half of each sign.
+        lexicon_size: words of the lexicon, half of each sign; the most polar ones alone are known to every network.
         least: training items that a word of the lexicon stands in.
         resting_input: x* of the attractors, as in `fixed_points`; also seeds, items, tolerance, task.
         seeds: per point.
@@ -47,7 +47,7 @@ class WordScores(Analysis):
     size: int = 11
     margin: float = 0.25
     words: list[str] = field(default_factory=list)
-    lexicon_size: int = 200
+    lexicon_size: int = 1000
     least: int = 50
     resting_input: RestingInput = "mean"
     seeds: int = 64

@@ -210,7 +210,16 @@ def draw_cross(axes: Axes, best: FloatArray | None) -> None:
         return
     around = [withStroke(linewidth=2.6, foreground=INK)]
     axes.scatter(
-        best[:1], best[1:], s=130, c="white", marker=_CROSS, linewidths=0, zorder=4, label="best", path_effects=around
+        best[:1],
+        best[1:],
+        s=130,
+        c="white",
+        marker=_CROSS,
+        linewidths=0,
+        zorder=4,
+        label="best",
+        path_effects=around,
+        clip_on=False,  # at the edge of the grid it is still seen whole
     )
 
 

@@ -51,20 +51,21 @@ class Foreign(nn.Module):
 
 
 def networks(kind: str) -> list[nn.Module]:
-    """Six networks, three each of two sizes."""
+    """Six networks, three of each size."""
     sizes = [5, 5, 5, 6, 6, 6]
     if kind == "foreign":
         return [Foreign(size) for size in sizes]
     return [RecurrentClassifier("gru", 64, 7, size, 2) for size in sizes]
 
 
-@pytest.fixture(params=["disk", "modules", "foreign"])
+@pytest.fixture(params=["disk", "modules", "foreign", "one group"])
 def in_hand(request: pytest.FixtureRequest, tmp_path: Path) -> FinishedRun:
     """A map of six networks in two groups, hardly trained."""
     data = SyntheticSentimentDataModule(train_size=600, test_size=80, batch_size=4, max_length=12)
     data.setup()
-    groups = ["small"] * 3 + ["large"] * 3
-    names = [f"{group}-{index}" for index, group in enumerate(groups)]
+    sizes = ["small"] * 3 + ["large"] * 3
+    names = [f"{size}-{index}" for index, size in enumerate(sizes)]
+    groups = ["one"] * 6 if request.param == "one group" else sizes
     modules = networks(request.param)
     population = Population.from_modules(
         modules, names=names, groups=groups, task="synthetic", class_names=data.classes, fingerprint=data.fingerprint
