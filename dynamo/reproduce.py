@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from dynamo.analyze.command import ANALYSES, options_of, parse
 from dynamo.runs import RunFolder
 from dynamo.types import UserError
 
@@ -108,15 +109,28 @@ def analysed(words: Sequence[str]) -> list[str]:
 
 
 def done(words: Sequence[str], folder: RunFolder) -> bool:
-    """Whether a stage has finished; an analysis, whether it was of these runs as they are now."""
+    """Whether a stage has finished; an analysis, whether it was of these runs as they are now, and asked like this."""
     stage = marker(words)
     if not folder.done(stage):
         return False
     if words[0] != "analyze":
         return True
-    runs = analysed(words)
-    about = folder.read_result(stage).get("runs", runs)
-    return about == runs and not any(folder.newer_weights(stage, RunFolder(Path(run))) for run in runs)
+    runs, found = analysed(words), folder.read_result(stage)
+    if found.get("runs", runs) != runs or found.get("options") != asked(words):
+        return False
+    return not any(folder.newer_weights(stage, RunFolder(Path(run))) for run in runs)
+
+
+def asked(words: Sequence[str]) -> dict[str, Any]:
+    """The options that an analysis is asked for with, its defaults included.
+
+    Raises:
+        UserError: there is no such analysis.
+    """
+    kinds = {kind.name: kind for kind in ANALYSES}
+    if words[1] not in kinds:
+        raise UserError(f"The stage `dynamo {shlex.join(words)}` asks for no analysis of {', '.join(kinds)}.")
+    return options_of(parse(kinds[words[1]], words[2:])[0])
 
 
 def resumed(words: Sequence[str], folder: RunFolder) -> list[str]:

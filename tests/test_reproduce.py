@@ -115,9 +115,15 @@ def test_done_is_skipped_and_interrupted_resumed(ran: list[list[str]], capsys: p
 def test_an_analysis_is_repeated_for_other_runs_and_newer_weights(ran: list[list[str]]) -> None:
     for run in ("runs/p", "runs/m/seed=0", "runs/m/seed=1"):
         RunFolder(Path(run)).write_result("fit", {})
-    summary = RunFolder(Path("runs/m")).write_result("embedding_summary", {"runs": ["runs/m/seed=0"]})
+    about = {"runs": ["runs/m/seed=0"], "options": {"permutations": 10_000}}
+    summary = RunFolder(Path("runs/m")).write_result("embedding_summary", about)
     main(["reproduce", "fig"])
     assert ran == []
+    RunFolder(Path("runs/m")).write_result("embedding_summary", about | {"options": {"permutations": 10}})
+    main(["reproduce", "fig"])
+    assert [command.pop(0) for command in ran] == ["analyze"]
+    ran.clear()
+    RunFolder(Path("runs/m")).write_result("embedding_summary", about)
     main(["reproduce", "fig", "--seeds", "2"])
     assert [command[0] for command in ran] == ["analyze"]
     last = RunFolder(Path("runs/m/seed=0")).checkpoint("last")

@@ -90,7 +90,6 @@ def analyse_run(analysis: Analysis, folder: RunFolder, device: str = "auto") -> 
     Raises:
         UserError: the run cannot be analysed in this way.
     """
-    options = asdict(analysis)  # type: ignore[call-overload]
     if holds(analysis, folder):
         log.info(f"{folder.results / analysis.name}.json holds: same options, same weights")
         return folder.read_result(analysis.name)
@@ -99,7 +98,7 @@ def analyse_run(analysis: Analysis, folder: RunFolder, device: str = "auto") -> 
         content = analysis.numbers(run)
     except ValueError as error:
         raise UserError(f"{folder.root}: {error}") from error
-    log.info(f"numbers: {folder.write_result(analysis.name, {'options': options, **content})}")
+    log.info(f"numbers: {folder.write_result(analysis.name, {'options': options_of(analysis), **content})}")
     return folder.read_result(analysis.name)
 
 
@@ -107,7 +106,12 @@ def holds(analysis: Analysis, folder: RunFolder) -> bool:
     """Whether a run's numbers are there, are about its weights as they are now, and were asked for like this."""
     if not folder.done(analysis.name) or folder.newer_weights(analysis.name):
         return False
-    return bool(folder.read_result(analysis.name).get("options") == asdict(analysis))  # type: ignore[call-overload]
+    return bool(folder.read_result(analysis.name).get("options") == options_of(analysis))
+
+
+def options_of(analysis: Analysis) -> dict[str, Any]:
+    """What was asked, as it stands beside the numbers."""
+    return asdict(analysis)  # type: ignore[call-overload, no-any-return]
 
 
 def report(analysis: Analysis, rows: Sequence[Sequence[Result]], out: RunFolder | None) -> None:
@@ -131,8 +135,8 @@ def report(analysis: Analysis, rows: Sequence[Sequence[Result]], out: RunFolder 
         upper = summary([result.content for result in rows[0]]) | fidelity(rows[0]) | analysis.across(rows)
         if len(rows) > 1:
             upper = {"upper": upper, "lower": summary([r.content for r in rows[1]]) | fidelity(rows[1])}
-        runs = [str(result.folder.root) for result in everyone]
-        log.info(f"summary: {target.write_result(f'{analysis.name}_summary', {'runs': runs, **upper})}")
+        asked = {"runs": [str(result.folder.root) for result in everyone], "options": options_of(analysis)}
+        log.info(f"summary: {target.write_result(f'{analysis.name}_summary', asked | upper)}")
 
 
 def summary(per_run: Sequence[Content]) -> Content:

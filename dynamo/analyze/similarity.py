@@ -21,6 +21,9 @@ from dynamo.figures import EmbeddingPanel, map_panel
 from dynamo.figures.distance_panels import distance_panels
 from dynamo.types import TaskBatch
 
+MOST_GIGABYTES = 16.0
+"""What the streamed products of all pairs may take; with more, the analysis says what to lower."""
+
 
 @dataclass(frozen=True)
 class Similarity(Analysis):
@@ -97,6 +100,12 @@ class Similarity(Analysis):
         """The sums over all base models, and the distance of every emulator to its original `[N]`."""
         population, network, theta = run.task.population, run.task.network, run.task.theta
         sizes = [bundle.hidden_sizes[0] for bundle in population.bundles for _ in range(bundle.count)]
+        gigabytes = 8 * sum(sizes) ** 2 * self.blocks / 2**30
+        if gigabytes > MOST_GIGABYTES:
+            raise ValueError(
+                f"the products of {len(sizes)} networks in {self.blocks} blocks take {gigabytes:.0f} GiB; "
+                f"--blocks {max(2, int(self.blocks * MOST_GIGABYTES / gigabytes))} would do, or fewer members."
+            )
         base = SimilaritySums(sizes, self.blocks)
         pairs = [SimilaritySums([size, network.hidden_size]) for size in sizes]
         for block, batch in enumerate(self._blocks(run)):

@@ -12,6 +12,7 @@ from dynamo.analysis import silhouette
 from dynamo.analysis.similarity import pairwise
 from dynamo.analysis.states import emulator_states, population_states
 from dynamo.analyze.run import FinishedRun
+from dynamo.analyze.similarity import Similarity
 from dynamo.cli import main
 
 Analysed = Callable[..., dict[str, Any]]
@@ -43,3 +44,9 @@ def test_too_few_samples_are_one_clear_error(run: Any, capsys: pytest.CaptureFix
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0
     assert "samples" in said
+
+
+def test_more_memory_than_there_is_is_one_clear_error(finished: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynamo.analyze.similarity.MOST_GIGABYTES", 1e-9)
+    with pytest.raises(ValueError, match=r"12 networks in 20 blocks take .* GiB; --blocks 2 would do"):
+        Similarity(replicates=2).numbers(finished)
