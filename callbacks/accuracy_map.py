@@ -89,6 +89,8 @@ class AccuracyMap(MapCallback):
         batch = held_out(trainer, task, self.items)
         if not self._best_base:
             self._best_base = _best_base(task, batch)
+        if 0.0 in self._best_base.values():
+            raise NothingToShowError(f"no base model has a right answer to {self.items} items; take more of them")
         try:
             plane, grid = plane_of(task.theta), plane_grid(task.theta, self.size, self.margin)
         except ValueError as error:
@@ -104,6 +106,8 @@ class AccuracyMap(MapCallback):
         """The counts at all points, each counted by one rank."""
         mine = slice(trainer.global_rank, None, trainer.world_size)
         part = answers_at(task.network, points[mine], name, [dict(batch)], self.chunk)
+        if trainer.world_size == 1:
+            return part
         whole = torch.zeros(len(points), 2, dtype=torch.float64)
         whole[mine] = torch.stack([part.right.double(), part.log_likelihood], dim=1)
         gathered = task.all_gather(whole.to(task.device))
@@ -125,6 +129,7 @@ class AccuracyMap(MapCallback):
             note=f"{self.items} validation items; maximum {float(answer.relative[top]):.3f}",
             label="accuracy / best base model's",
             centre=1.0,
+            axis_name="θ" if answer.plane.axes is None else "PC",
         )
         show(trainer, "map/accuracy", plane_map(panel))
         board = writer(trainer)

@@ -102,7 +102,7 @@ class MapCallback(Callback, ABC):
     rank finds the same), the callback says so once and keeps still: a picture is no reason to stop a training.
 
     Args:
-        every_n_epochs: how often, in epochs; 0 turns the callback off. The last epoch is always included.
+        every_n_epochs: how often, in epochs; 0 turns the callback off. The last of `max_epochs` is always included.
 
     Raises:
         ValueError: `every_n_epochs` is negative.

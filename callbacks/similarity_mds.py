@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.base import MapCallback, NothingToShowError, held_out, show, writer
-from dynamo.analysis import PCA, pca
+from dynamo.analysis import PCA, euclidean_distances, pca
 from dynamo.analysis.mds import MDS, smacof_mds
 from dynamo.analysis.similarity import Kind, distance_correlation
 from dynamo.analysis.similarity_sums import SimilaritySums
@@ -18,6 +18,9 @@ from dynamo.analysis.states import emulator_states, population_states
 from dynamo.figures import EmbeddingPanel, map_panel
 from dynamo.figures.distance_panels import distance_panels
 from dynamo.meta import MetaTask
+
+MOST_BYTES = 2**30
+"""What the products of all pairs of networks may take in memory."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Similarities:
         emulators: distance of every emulator's states to those of its original `[N]`.
         theta: distances between the points of the map `[N, N]`.
         plane: PCA of theta.
+        agreement: correlation of the two kinds of distance over all pairs; None where one of them does not vary.
     """
 
     distances: Tensor
@@ -37,6 +41,7 @@ class Similarities:
     emulators: Tensor
     theta: Tensor
     plane: PCA
+    agreement: float | None
 
 
 class SimilarityMDS(MapCallback):
@@ -46,7 +51,8 @@ class SimilarityMDS(MapCallback):
     one kind of distance against the other), and the scalars `similarity/theta_r` (correlation of the two over all
     pairs), `similarity/emulators` and `similarity/emulators_worst` (mean and largest distance of an emulator to its
     original). Hook: the end of a training epoch. Many processes share the items and put their sums together. Cost: one
-    pass of members and emulators over `items` validation items, N products of their states, and a picture.
+    pass of members and emulators over `items` validation items and N products of their states (once also F^2 numbers,
+    F the hidden units of all members; above 1 GiB the callback keeps still), and a picture.
 
     Args:
         every_n_epochs: how often; 0 turns it off.
@@ -72,38 +78,41 @@ class SimilarityMDS(MapCallback):
 
     def compute(self, trainer: Trainer, task: MetaTask) -> Similarities:
         """The distances; every rank reads its share of the items and adds up the sums of all."""
-        if len(task.members) < 3:
-            raise NothingToShowError("distances between fewer than three networks are no map")
         sizes = [bundle.hidden_sizes[0] for bundle in task.population.bundles for _ in range(bundle.count)]
-        base = SimilaritySums(sizes)
+        if len(sizes) < 3:
+            raise NothingToShowError("distances between fewer than three networks are no map")
+        if 8 * sum(sizes) ** 2 > MOST_BYTES:
+            raise NothingToShowError(f"{len(sizes)} networks are many; `dynamo analyze similarity` compares them")
+        base = SimilaritySums(sizes) if self._base is None else None
         pairs = [SimilaritySums([size, task.network.hidden_size]) for size in sizes]
         batch = held_out(trainer, task, self.items, trainer.global_rank, trainer.world_size)
         if batch:
             originals = population_states(task.population, batch, task.burn_in)
             emulators = emulator_states(task.network, task.theta, batch, task.burn_in)
-            if self._base is None:
+            if base is not None:
                 base.update(originals)
             for pair, original, emulator in zip(pairs, originals, emulators, strict=True):
                 pair.update([original, emulator])
         try:
-            if self._base is None:
-                distances = _of_all(task, base).distances(self.measure, self.variance)
+            if base is not None:
+                distances = _of_all(trainer, task, base).distances(self.measure, self.variance)
                 self._base = distances, smacof_mds(distances)
-            to_originals = [_of_all(task, pair).distances(self.measure, self.variance)[0, 1] for pair in pairs]
+            sums = [_of_all(trainer, task, pair) for pair in pairs]
+            to_originals = [one.distances(self.measure, self.variance)[0, 1] for one in sums]
         except ValueError as error:
             raise NothingToShowError(f"{error} (similarity_mds.items is {self.items})") from error
-        theta = task.theta.double().cpu()
-        return Similarities(*self._base, torch.stack(to_originals), torch.cdist(theta, theta), pca(theta))
+        assert self._base is not None
+        theta = euclidean_distances(task.theta)
+        agreement = _agreement(self._base[0], theta)
+        return Similarities(*self._base, torch.stack(to_originals), theta, pca(task.theta), agreement)
 
     def draw(self, trainer: Trainer, task: MetaTask, answer: Similarities) -> None:
         """The two planes and the scatter, and the scalars."""
         board = writer(trainer)
-        note = None
-        scalars = {"emulators": answer.emulators.mean(), "emulators_worst": answer.emulators.max()}
-        if bool((answer.theta > 0).any()):
-            agreement = distance_correlation(answer.distances, answer.theta, permutations=200)
-            scalars["theta_r"] = torch.tensor(agreement.pearson)
-            note = f"r = {agreement.pearson:.2f}"
+        scalars = {"emulators": float(answer.emulators.mean()), "emulators_worst": float(answer.emulators.max())}
+        if answer.agreement is not None:
+            scalars["theta_r"] = answer.agreement
+        note = None if answer.agreement is None else f"r = {answer.agreement:.2f}"
         places = EmbeddingPanel(
             coordinates=answer.scaled.coordinates,
             groups=[member.group for member in task.members],
@@ -127,11 +136,21 @@ class SimilarityMDS(MapCallback):
         )
         if board is not None:
             for tag, value in scalars.items():
-                board.add_scalar(f"similarity/{tag}", float(value), global_step=trainer.global_step)
+                board.add_scalar(f"similarity/{tag}", value, global_step=trainer.global_step)
 
 
-def _of_all(task: MetaTask, sums: SimilaritySums) -> SimilaritySums:
+def _of_all(trainer: Trainer, task: MetaTask, sums: SimilaritySums) -> SimilaritySums:
     """The sums of all ranks together."""
+    if trainer.world_size == 1:
+        return sums
     gathered = task.all_gather(sums.as_tensor().to(task.device))
     assert isinstance(gathered, Tensor)
     return SimilaritySums.from_tensor(gathered.cpu())
+
+
+def _agreement(distances: Tensor, theta: Tensor) -> float | None:
+    """Pearson's correlation of two kinds of distance; None where one of them does not vary."""
+    try:
+        return distance_correlation(distances, theta, permutations=1).pearson
+    except ValueError:
+        return None

@@ -118,7 +118,15 @@ def done(words: Sequence[str], folder: RunFolder) -> bool:
     runs, found = analysed(words), folder.read_result(stage)
     if found.get("runs", runs) != runs or found.get("options") != asked(words):
         return False
-    return not any(folder.newer_weights(stage, RunFolder(Path(run))) for run in runs)
+    return all(_up_to_date(folder, stage, words[1], RunFolder(Path(run))) for run in runs)
+
+
+def _up_to_date(folder: RunFolder, stage: str, kind: str, run: RunFolder) -> bool:
+    """Whether a summary is younger than the weights of a run, and than what its numbers rest on."""
+    if folder.newer_weights(stage, run):
+        return False
+    needs = next(analysis.needs for analysis in ANALYSES if analysis.name == kind)
+    return not (run.done(kind) and any(run.newer_result(kind, needed) for needed in needs))
 
 
 def asked(words: Sequence[str]) -> dict[str, Any]:

@@ -53,6 +53,11 @@ class RunFolder:
         last = (other or self).checkpoint("last")
         return last.is_file() and last.stat().st_mtime > (self.results / f"{stage}.json").stat().st_mtime
 
+    def newer_result(self, stage: str, needed: str) -> bool:
+        """Whether the numbers that a finished stage rests on were written anew since."""
+        path = self.results / f"{needed}.json"
+        return path.is_file() and path.stat().st_mtime > (self.results / f"{stage}.json").stat().st_mtime
+
     def write_result(self, stage: str, content: dict[str, Any]) -> Path:
         """Write a stage's numbers, whole or not at all."""
         self.results.mkdir(parents=True, exist_ok=True)

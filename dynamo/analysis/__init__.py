@@ -15,7 +15,14 @@ from dynamo.analysis.accuracy_map import (
 )
 from dynamo.analysis.alignment import Alignment, procrustes_align
 from dynamo.analysis.averaging import accuracy_at, averaged_weights, bundle_accuracy, mean_points
-from dynamo.analysis.clustering import GroupDistances, PermutationTest, group_distances, permutation_test, silhouette
+from dynamo.analysis.clustering import (
+    GroupDistances,
+    PermutationTest,
+    euclidean_distances,
+    group_distances,
+    permutation_test,
+    silhouette,
+)
 from dynamo.analysis.fidelity import Fidelity, FidelitySums
 from dynamo.analysis.fixed_points import FixedPoints, bundle_step, find_fixed_points, network_step
 from dynamo.analysis.interpolation import Interpolation, interpolate, interpolate_weights
@@ -79,6 +86,7 @@ __all__ = [
     "distance_correlation",
     "draw_labels",
     "emulator_states",
+    "euclidean_distances",
     "find_fixed_points",
     "group_distances",
     "input_jacobians",

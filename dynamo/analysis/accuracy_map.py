@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from dynamo.analysis.emulator import Emulator as Emulator
+from dynamo.analysis.emulator import check_labelled, check_task
 from dynamo.analysis.local_search import LocalSearch, directions, local_search
 from dynamo.analysis.pca import PCA, pca
 from dynamo.types import TaskBatch
 
 _FLAT = 1e-6
 """An axis along which the members extend by less than this share of the other axis is taken for flat."""
-
-
-class Emulator(Protocol):
-    """What the map asks of a meta-model, recurrent or other."""
-
-    @property
-    def dimensions(self) -> int:
-        """D."""
-        ...
-
-    def prepare(self, inputs: Tensor) -> Tensor:
-        """What does not depend on theta, once per batch."""
-        ...
-
-    def answers(self, theta: Tensor, prepared: Tensor, lengths: Tensor, task: str) -> Tensor:
-        """Logits `[P, B, C]` of the networks at points `[P, D]`, after each item's last real step."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -107,7 +92,7 @@ def plane_grid(theta: Tensor, size: int = 21, margin: float = 0.25) -> PlaneGrid
 
     Source: Figure 6. Extent and number of the grid's points are not given in the paper.
     """
-    if size < 2 or margin < 0:
+    if size < 2 or not 0 <= margin < math.inf:
         raise ValueError(f"a grid needs size >= 2 points a side and margin >= 0, got {size} and {margin}")
     plane = plane_of(theta)
     low, high = plane.members.amin(0), plane.members.amax(0)
@@ -142,14 +127,15 @@ class Answers:
         return self.right.double() / self.items
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def answers_at(
     network: Emulator, points: Tensor, task: str, batches: Iterable[dict[str, TaskBatch]], chunk: int = 64
 ) -> Answers:
     """How well do the networks at these points of the map answer a task's items?
 
     What does not depend on theta is done once per batch for all points; the points of a chunk then advance as one
-    batch. Every point gets the counts that it gets alone (see `RecurrentMetaModel.answers` on the last bit).
+    batch. Every point gets the counts that it gets alone, except where two classes tie to the last bit (see
+    `RecurrentMetaModel.answers`).
     Memory beyond the batch: for a recurrent network with g gates (GRU 3, LSTM 4, RNN 1) `T B g S` numbers for
     what is shared and about `chunk B S (2g + 4)` for the chunk, whatever P and T; with weights that depend on
     theta `2 chunk g S^2` more.
@@ -164,8 +150,9 @@ def answers_at(
         chunk: points that advance together at most.
 
     Raises:
-        ValueError: there is no item of this task, `chunk` is below 1, or the points do not fit the network or
-            hold NaN or infinity.
+        ValueError: `chunk` is below 1, the points do not fit the network or hold NaN or infinity, or the network does
+            not know the task; and, as the batches are read, one holds 0 items, or items with tokens or targets that
+            the network does not know, or none holds items of this task.
 
     Source: Figure 6.
     """
@@ -176,10 +163,12 @@ def answers_at(
     if not points.isfinite().all():
         bad = (~points.isfinite()).any(1).nonzero().flatten().tolist()
         raise ValueError(f"points hold NaN or infinity in rows {bad}")
+    check_task(network, task)
     right = torch.zeros(len(points), dtype=torch.int64)
     log_likelihood = torch.zeros(len(points), dtype=torch.float64)
     items = 0
     for part in (batch[task] for batch in batches if task in batch):
+        check_labelled(network, task, part)
         prepared = network.prepare(part.inputs)
         for place in range(0, len(points), chunk):
             here = slice(place, place + chunk)
@@ -229,7 +218,9 @@ def relative_accuracy(answers: Mapping[str, Answers], best_base: Mapping[str, fl
 
     Source: the colour of Figure 6.
     """
-    if not answers or set(answers) != set(best_base):
+    if not answers and not best_base:
+        raise ValueError("there is no task to compare on; give the answers to one at least")
+    if set(answers) != set(best_base):
         raise ValueError(f"answers to {sorted(answers)} and base models of {sorted(best_base)}: name the same tasks")
     if wrong := {task: value for task, value in best_base.items() if not 0 < value <= 1}:
         raise ValueError(f"a best base model's accuracy must lie in (0, 1], got {wrong}")
@@ -245,10 +236,14 @@ def preference(answers: Mapping[str, Answers], best_base: Mapping[str, float]) -
 
     Returns:
         `[P]`, float64.
+
+    Raises:
+        ValueError: as `relative_accuracy`.
     """
+    relative = relative_accuracy(answers, best_base)
     weight = 0.5 * min(1 / (found.items * best_base[task]) for task, found in answers.items()) / len(answers)
     likely = [(found.log_likelihood / found.items).exp() for found in answers.values()]
-    return relative_accuracy(answers, best_base) + weight * torch.stack(likely).mean(0)
+    return relative + weight * torch.stack(likely).mean(0)
 
 
 def best_point(
@@ -282,6 +277,9 @@ def best_point(
 
     Returns:
         The search; its scores are `preference`, which is at most half a right answer above `relative_accuracy`.
+
+    Raises:
+        ValueError: as `relative_accuracy`, `answers_at` and `local_search`, or there are not as many answers as points.
     """
     scores = preference(answers, best_base)
     if not 0 < len(points) == len(scores):

@@ -120,9 +120,9 @@ def group_distances(points: Tensor, groups: Sequence[str]) -> GroupDistances:
     values = _checked(points, groups)
     names, index = _group_index(groups)
     centroids = torch.stack([values[index == g].mean(0) for g in range(len(names))])
-    spreads = [_pairwise(values[index == g]) for g in range(len(names))]
+    spreads = [euclidean_distances(values[index == g]) for g in range(len(names))]
     within = [d.sum() / (len(d) * (len(d) - 1)) if len(d) > 1 else d.new_tensor(torch.nan) for d in spreads]
-    return GroupDistances(names, _pairwise(centroids), torch.stack(within))
+    return GroupDistances(names, euclidean_distances(centroids), torch.stack(within))
 
 
 def _silhouettes(distances: Tensor, index: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def _distances(points: Tensor, groups: Sequence[str], metric: Metric) -> Tensor:
     if kinds == len(groups):
         raise ValueError(f"every one of the {kinds} groups has one member: a silhouette needs a group of two")
     if metric == "euclidean":
-        return _pairwise(values)
+        return euclidean_distances(values)
     if values.shape[0] != values.shape[1]:
         raise ValueError(f"precomputed distances must be [N, N], got {list(values.shape)}")
     if values.diagonal().any():
@@ -167,8 +167,9 @@ def _checked(points: Tensor, groups: Sequence[str]) -> Tensor:
     return values
 
 
-def _pairwise(values: Tensor) -> Tensor:
-    """Euclidean distances `[N, N]` from differences, not inner products, so that equal points give 0."""
+def euclidean_distances(values: Tensor) -> Tensor:
+    """How far apart are points `[N, D]`? `[N, N]`, float64 on the CPU; from differences, so that the diagonal is 0."""
+    values = values.detach().cpu().double()
     return torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
 
 

@@ -55,8 +55,9 @@ def begin(step: Step, states: Tensor, context: Tensor | None) -> Iterate:
 def damped_step(step: Step, now: Iterate, context: Tensor | None) -> Iterate:
     """How far down does one Jacobian take every row? Solves `(J^T J + damping I) d = J^T r` and moves by -d.
 
-    The damping falls tenfold where the linear picture held, and rises tenfold, within the same iteration, where
-    the step did not pay.
+    The damping falls tenfold where a step brought over 3/4 of what the linear picture promised, stays where it brought
+    over 1/4, and rises tenfold otherwise: for the next iteration if the step gained a little and is taken, and for
+    another attempt on the same Jacobian if it did not pay.
 
     Args:
         step: see `linearisation.Step`.

@@ -15,7 +15,7 @@ from torch import Tensor
 from dynamo.analysis.linearisation import Linearisation
 
 _ROUNDING = 1e-9
-"""A spread below this, relative to the size of the states, is rounding."""
+"""A spread below this, relative to the size of the states, is rounding; so is one of two last bits of their type."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,15 @@ class LineAttractor:
         straightness: share of the points' variance along the first axis, in (0, 1].
         direction: the first axis, of length 1, pointing to where the readout grows `[S]`.
         centre: mean of the points `[S]`.
-        slow_share: share of the modes whose time constant exceeds the threshold, mean over the points, in [0, 1].
+        slow_share: share of the modes whose time constant exceeds the threshold, mean over the points, in [0, 1];
+            modes that grow count, as their time constant is infinite.
         slowest: median over the points of the longest time constant, in steps; infinity where a mode grows.
         readout_alignment: |cos| between direction and readout, in [0, 1]: is moving along the line seen?
         mode_alignment: |cos| between direction and slow mode (right eigenvector), mean over the points, in [0, 1]: is
-            the line along what lingers?
+            the line along what lingers? A complex mode turns in a plane, that of its real and imaginary part; the angle
+            is then the one to that plane.
         selection_alignment: |cos| between readout and the slow mode's left eigenvector, mean over the points, in
-            [0, 1]: is what enters the line what the readout reads?
+            [0, 1]: is what enters the line what the readout reads? A complex one is taken as in `mode_alignment`.
     """
 
     count: int
@@ -88,7 +90,8 @@ def line_attractor(
         raise ValueError("states and readout must be finite numbers, and the readout not zero")
     centre = points.mean(0)
     centred = points - centre
-    if centred.abs().max() <= _ROUNDING * points.abs().max():
+    last_bits = 2 * torch.finfo(states.dtype).eps if states.is_floating_point() else 0.0
+    if centred.abs().max() <= max(_ROUNDING, last_bits) * points.abs().max():
         centred = torch.zeros_like(points)
     _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
     variance = singular.square()
@@ -138,6 +141,14 @@ def angle(a: Tensor, b: Tensor) -> float:
 
 
 def _overlap(vectors: Tensor, direction: Tensor) -> float:
-    """Mean |cos| between vectors `[U, S]`, perhaps complex, and a direction `[S]`."""
-    lengths = torch.linalg.vector_norm(vectors, dim=1) * torch.linalg.vector_norm(direction)
-    return float(((vectors @ direction.to(vectors.dtype)).abs() / lengths).mean())
+    """Mean |cos| between a direction `[S]` and vectors `[U, S]`, or the planes of complex ones."""
+    turned = vectors.to(torch.complex128)
+    # In the phase in which the sum of squares is a positive number, real and imaginary part are at right angles.
+    turned = turned * torch.polar(torch.tensor(1.0).double(), -turned.square().sum(1, keepdim=True).angle() / 2)
+    squares = torch.zeros(len(vectors), dtype=torch.float64)
+    for part in (turned.real, turned.imag):
+        length = torch.linalg.vector_norm(part, dim=1)
+        spans = length > _ROUNDING * torch.linalg.vector_norm(turned, dim=1)
+        squares += torch.where(spans, part @ direction / torch.where(spans, length, 1.0), 0.0).square()
+    cosines = squares.sqrt() / torch.linalg.vector_norm(direction)
+    return float(cosines.clamp(max=1).mean())

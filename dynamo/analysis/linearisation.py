@@ -85,7 +85,7 @@ def input_jacobians(
         ValueError: shapes do not fit together.
     """
     check_rows("states", states, context, chunk)
-    if inputs.shape[:-1] not in ((), (len(states),)):
+    if not inputs.ndim or inputs.shape[:-1] not in ((), (len(states),)):
         raise ValueError(f"inputs {list(inputs.shape)} must be [E], or [P, E] with one row for each of {len(states)}")
     rows = inputs.to(states.dtype).expand(len(states), -1)
 

@@ -11,7 +11,9 @@ import torch.nn.functional as nnf
 from torch import Tensor
 from torch.func import functional_call
 
+from dynamo.analysis.emulator import check_task
 from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.population.base import Bundle
 from dynamo.population.optimisation import adam, check_finite, clip_per_member, learning_rate_factor
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.task import last_step
@@ -162,7 +164,7 @@ def search_many(
 
 
 def train_from_scratch(
-    bundle: RecurrentBundle,
+    bundle: Bundle,
     labelled: Sequence[TaskBatch],
     *,
     steps: int = 200,
@@ -191,11 +193,13 @@ def train_from_scratch(
         The trained networks, frozen.
 
     Raises:
-        ValueError: as many draws as networks are needed; otherwise as `search`.
+        ValueError: as many draws as networks are needed, and networks that can be trained; otherwise as `search`.
         DivergenceError: a loss is no longer finite.
 
     Source: not in the paper.
     """
+    if not isinstance(bundle, RecurrentBundle):
+        raise ValueError(f"training from scratch needs recurrent networks of ours, not a {type(bundle).__name__}")
     _check_options(steps, lr, batch_size)
     if len(labelled) != bundle.count:
         raise ValueError(
@@ -260,11 +264,15 @@ def _check_items(labelled: Sequence[TaskBatch], vocabulary: int, classes: int) -
     if not labelled:
         raise ValueError("there is no draw of labels to learn from; give one at least")
     for index, draw in enumerate(labelled):
-        if draw.inputs.ndim != 2 or not len(draw.targets):
+        if draw.inputs.ndim != 2 or not draw.inputs.numel():
             raise ValueError(f"draw {index} must hold items [k, T], one at least, got {list(draw.inputs.shape)}")
-        for what, values, limit in (("token ids", draw.inputs, vocabulary), ("classes", draw.targets, classes)):
-            if int(values.min()) < 0 or int(values.max()) >= limit:
-                raise ValueError(f"draw {index} has {what} outside 0..{limit - 1}, which this network does not know")
+        for what, values, least, most in (
+            ("token ids", draw.inputs, 0, vocabulary - 1),
+            ("classes", draw.targets, 0, classes - 1),
+            ("lengths", draw.lengths, 1, draw.inputs.shape[1]),
+        ):
+            if int(values.min()) < least or int(values.max()) > most:
+                raise ValueError(f"draw {index} has {what} outside {least}..{most}, which this network cannot read")
 
 
 def _check_options(steps: int, lr: float, batch_size: int | None, momentum: float = 0.0) -> None:
@@ -287,10 +295,9 @@ def _check_map(
     dimensions: int | None,
 ) -> None:
     """Refuse a task, a place or items that this map does not know."""
-    if task not in network.heads:
-        raise ValueError(f"the meta-model has no task {task!r}; it knows {', '.join(network.heads)}")
+    check_task(network, task)
     if dimensions not in (None, network.dimensions):
         raise ValueError(f"dimensions is {dimensions}, and the map of this meta-model has {network.dimensions}")
     if start is not None and start.shape != (network.dimensions,):
         raise ValueError(f"start must be a point [{network.dimensions}] of the map, got {list(start.shape)}")
-    _check_items(labelled, network.embedding.num_embeddings, len(network.get_parameter(f"heads.{task}.bias")))
+    _check_items(labelled, network.vocabulary, network.classes[task])

@@ -26,12 +26,17 @@ class Moments(NamedTuple):
     Attributes:
         sizes: number of features of every model.
         samples: how many samples were summed, counted as often as they were drawn.
-        distinct: how many of them were different ones.
+        distinct: how many were summed, each counted once however often it was drawn; samples with equal states
+            count as different ones.
         centre: the mean state of every model, one behind the other `[F]`.
         mean: of the columns, relative to the fixed point `[F + N]`.
         scatter: sums of products about the mean `[F + N, F + N]`. Only the blocks on and above the diagonal are
             filled.
         first: index of the first of these models, for messages.
+        precision: smallest relative step of the states of every model, as they came; nothing where they are not the
+            states as they came.
+        loadings: products of every model's features as they came `[H_n, K_n]` with the columns that stand here in
+            their place; nothing where the features themselves stand here.
     """
 
     sizes: tuple[int, ...]
@@ -41,6 +46,8 @@ class Moments(NamedTuple):
     mean: Tensor
     scatter: Tensor
     first: int = 0
+    precision: tuple[float, ...] = ()
+    loadings: tuple[Tensor, ...] = ()
 
     def block(self, i: int, j: int) -> Tensor:
         """Sums of products of model i's features with model j's `[H_i, H_j]`, i <= j."""
@@ -50,14 +57,16 @@ class Moments(NamedTuple):
         """Summed squared distance of model n's states from their mean.
 
         Raises:
-            ValueError: if all that varies in them is rounding.
+            ValueError: if all that varies in them is rounding, of float64 or of the type that they came in: no feature
+                spreads by more than two of its smallest steps.
         """
-        total = float(self.block(n, n).trace())
-        if total <= self.samples * float(self.centre[self._columns(n)].square().sum()) * _ROUNDING**2:
+        squares = self.block(n, n).diagonal()
+        step = max(_ROUNDING, 2 * self.precision[n]) if self.precision else _ROUNDING
+        if (squares <= self.samples * self.centre[self._columns(n)].square() * step**2).all():
             raise ValueError(
                 f"the states of model {self.first + n} are constant: they have no directions to compare, leave it out"
             )
-        return total
+        return float(squares.sum())
 
     def _columns(self, n: int) -> slice:
         start = sum(self.sizes[:n])
@@ -69,7 +78,7 @@ class Directions(NamedTuple):
 
     Attributes:
         whiten: maps centred states to K orthonormal columns `[H, K]`.
-        loading: products of the features with these columns `[H, K]`.
+        loading: products of the features as they came with these columns `[H, K]`.
     """
 
     whiten: Tensor
@@ -95,6 +104,11 @@ def check_states(states: Sequence[Tensor], features: Sequence[int]) -> None:
         raise ValueError(f"the states of models {bad} hold NaN or infinity")
 
 
+def precision_of(states: Tensor) -> float:
+    """The smallest relative step of these numbers: 1.2e-7 in float32; 0 for whole numbers."""
+    return torch.finfo(states.dtype).eps if states.is_floating_point() else 0.0
+
+
 def directions(moments: Moments, n: int, variance: float) -> Directions:
     """Which are the fewest directions that hold this share of the variance of model n?
 
@@ -104,13 +118,14 @@ def directions(moments: Moments, n: int, variance: float) -> Directions:
     Raises:
         ValueError: if its states are constant.
     """
-    moments.total(n)
+    moments.total(n)  # refuses constant states
     values, vectors = torch.linalg.eigh(moments.block(n, n))
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     held = values.cumsum(0) / values.sum()
     kept = min(int((held < variance - _ROUNDING).sum()) + 1, len(values))
     scales = values[:kept].sqrt()
-    return Directions(vectors[:, :kept] / scales, vectors[:, :kept] * scales)
+    whiten = vectors[:, :kept] / scales
+    return Directions(whiten, moments.loadings[n] @ whiten if moments.loadings else vectors[:, :kept] * scales)
 
 
 def products(into: Tensor, rows: Tensor, sizes: Sequence[int]) -> None:

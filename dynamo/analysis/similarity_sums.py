@@ -14,10 +14,10 @@ from dynamo.analysis.similarity_measures import (
     Moments,
     check_options,
     check_states,
-    distances_of,
     matrix_of,
     moved,
     panels,
+    precision_of,
     products,
 )
 
@@ -51,6 +51,10 @@ class SimilaritySums:
 
         total = SimilaritySums.from_tensor(self.all_gather(sums.as_tensor().to(self.device)))
 
+    Sums lose digits of svcca and pwcca where the weakest direction that is kept holds little: the error is about
+    2e-16 divided by its share of the variance, so 1e-12 where it holds 1e-4, and 1e-7 was seen with `variance=1.0` on
+    spectra that fall steeply. `similarity.pairwise`, which has the states, loses the square root of that only.
+
     It lives on the device of the first states, on the CPU where that has no float64. Memory is `blocks` times
     the square of the sum of features. If only certain pairs matter, one of these per pair is the cheaper way.
 
@@ -70,6 +74,7 @@ class SimilaritySums:
         self._widths = (*self.features, len(self.features))
         width = sum(self._widths)
         self._counts = torch.zeros(blocks, dtype=torch.float64)
+        self._precision = torch.zeros(len(self.features), dtype=torch.float64)  # of the coarsest states so far
         self._shift = torch.zeros(sum(features), dtype=torch.float64)
         self._mean = torch.zeros(blocks, width, dtype=torch.float64)  # relative to the shift
         self._scatter = torch.zeros(blocks, width, width, dtype=torch.float64)  # filled as in Moments
@@ -94,6 +99,7 @@ class SimilaritySums:
             device = states[0].device if states[0].device.type != "mps" else torch.device("cpu")
             self._move(device)
             self._shift = torch.cat([x[:_ROWS].detach().to(device).double().mean(0) for x in states])
+        self._precision = torch.maximum(self._precision, self._precision.new_tensor([*map(precision_of, states)]))
         for start in range(0, samples, _ROWS):
             self._add([x[start : start + _ROWS] for x in states], block)
 
@@ -110,6 +116,7 @@ class SimilaritySums:
         if not self._counts.any():
             self._move(other._shift.device)
             self._shift = other._shift.clone()
+        self._precision = torch.maximum(self._precision, other._precision.to(self._precision))
         columns, device = sum(self.features), self._shift.device
         shift = other._shift.to(device) - self._shift
         for block in range(self.blocks):
@@ -126,7 +133,7 @@ class SimilaritySums:
     def as_tensor(self) -> Tensor:
         """All of it as one flat float64 tensor `[K]`, equally long on every process, its layout in front."""
         header = torch.tensor([len(self.features), self.blocks, *self.features], dtype=torch.float64)
-        parts = (self._counts, self._shift, self._mean, self._scatter[:, self._filled()])
+        parts = (self._precision, self._counts, self._shift, self._mean, self._scatter[:, self._filled()])
         return torch.cat([header.to(self._shift.device), *(part.flatten() for part in parts)])
 
     @classmethod
@@ -147,11 +154,13 @@ class SimilaritySums:
             one = cls([int(width) for width in row[2 : 2 + models]], blocks)
             one._move(row.device)
             filled = one._filled()
-            sizes = [one._counts.numel(), one._shift.numel(), one._mean.numel(), blocks * int(filled.sum())]
+            own = (one._precision, one._counts, one._shift, one._mean)
+            sizes = [*(part.numel() for part in own), blocks * int(filled.sum())]
             if 2 + models + sum(sizes) != len(row):
                 raise ValueError(f"a row of {len(row)} numbers does not fit the layout in its own header")
-            counts, shift, mean, scatter = row[2 + models :].split(sizes)
-            one._counts, one._shift, one._mean = counts.clone(), shift.clone(), mean.view_as(one._mean).clone()
+            *parts, scatter = row[2 + models :].split(sizes)
+            for into, part in zip(own, parts, strict=True):
+                into.copy_(part.view_as(into))
             one._scatter[:, filled] = scatter.view(blocks, -1)
             if total is None:
                 total = one
@@ -173,31 +182,6 @@ class SimilaritySums:
         check_options(kind, variance)
         return matrix_of(self.moments(torch.ones(self.blocks)), kind, variance)
 
-    def pairs(
-        self, first: Sequence[int], second: Sequence[int], kind: Kind = "svcca", variance: float = 0.99
-    ) -> Tensor:
-        """How far apart are certain pairs of models, such as every emulator and its original?
-
-        Args:
-            first: index of the one model of every pair.
-            second: index of the other.
-            kind: as in `distances`.
-            variance: as in `distances`.
-
-        Returns:
-            Distances `[pairs]`, float64 on the CPU.
-
-        Raises:
-            ValueError: as `distances`, or if there is no such model.
-        """
-        check_options(kind, variance)
-        models = len(self.features)
-        if len(first) != len(second) or any(not 0 <= n < models for n in (*first, *second)):
-            raise ValueError(f"pairs of the models 0 to {models - 1} expected, got {list(first)} and {list(second)}")
-        return distances_of(
-            self.moments(torch.ones(self.blocks)), list(zip(first, second, strict=True)), kind, variance
-        )
-
     def bootstrap(
         self, kind: Kind = "svcca", variance: float = 0.99, replicates: int = 200, seed: int = 0
     ) -> Bootstrap:
@@ -215,7 +199,7 @@ class SimilaritySums:
             seed: decides the draws.
 
         Raises:
-            ValueError: as `distances`, or if samples lie in fewer than two blocks.
+            ValueError: as `distances`, also of the samples in one replicate; or if they lie in fewer than two blocks.
         """
         distances = self.distances(kind, variance)
         used = self._counts.nonzero().flatten().cpu()
@@ -229,7 +213,13 @@ class SimilaritySums:
         for _ in range(replicates):
             chosen = used[torch.randint(len(used), (len(used),), generator=generator)]
             weights = chosen.bincount(minlength=self.blocks).double()
-            drawn.append(matrix_of(self.moments(weights), kind, variance))
+            try:
+                drawn.append(matrix_of(self.moments(weights), kind, variance))
+            except ValueError as error:
+                raise ValueError(
+                    f"a replicate of the bootstrap held only {int((weights > 0).sum())} of the {len(used)} blocks with "
+                    f"samples, and in these {error}. Sort the inputs into more blocks, or read more of them"
+                ) from error
         values = torch.stack(drawn)
         low, high = torch.from_numpy(np.quantile(values.numpy(), [0.025, 0.975], axis=0)) - values.mean(0)
         return Bootstrap(distances, values.std(0), (distances + low).clamp(min=0), distances + high)
@@ -251,7 +241,10 @@ class SimilaritySums:
             apart = self._mean - mean
             scatter += (apart.T * counts) @ apart
         centre = self._shift + mean[: len(self._shift)]
-        return Moments(self.features, float(counts.sum()), distinct, centre.cpu(), mean.cpu(), scatter.cpu())
+        precision = tuple(self._precision.tolist())
+        return Moments(
+            self.features, float(counts.sum()), distinct, centre.cpu(), mean.cpu(), scatter.cpu(), precision=precision
+        )
 
     def _add(self, states: list[Tensor], block: int) -> None:
         """Adds a few samples `[rows, H_n]` to one block."""
@@ -287,5 +280,6 @@ class SimilaritySums:
         return filled
 
     def _move(self, device: torch.device) -> None:
-        self._counts, self._shift = self._counts.to(device), self._shift.to(device)
+        self._precision, self._counts = self._precision.to(device), self._counts.to(device)
+        self._shift = self._shift.to(device)
         self._mean, self._scatter = self._mean.to(device), self._scatter.to(device)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dynamo.analysis.emulator import check_tokens
 from dynamo.types import TaskBatch
 
 
@@ -38,18 +39,20 @@ def mean_input(embedding: Tensor, batches: Iterable[TaskBatch]) -> Tensor:
         `[E]` or `[N, E]`, in the type of the embedding; the mean itself is taken in float64.
 
     Raises:
-        ValueError: there is no token, or one that the embedding does not know.
+        ValueError: there is no token, or one that the embedding does not know, or the items are those of another
+            number of members than there are tables.
     """
     tables = embedding.detach().reshape(-1, *embedding.shape[-2:])
     count, vocabulary = tables.shape[:2]
     seen = torch.zeros(count, vocabulary, dtype=torch.float64)
     for batch in batches:
         tokens, real = batch.inputs.detach().cpu(), batch.real_steps().cpu()
+        if tokens.ndim == 3 and count not in (1, len(tokens)):
+            raise ValueError(f"items for {len(tokens)} members cannot be read with the {count} tables of the embedding")
         own = tokens.ndim == 3 and count == len(tokens) and embedding.ndim == 3
         for member, (ids, kept) in enumerate(zip(tokens, real, strict=True) if own else [(tokens, real)]):
             found = ids[kept]
-            if found.numel() and int(found.max()) >= vocabulary:
-                raise ValueError(f"token {int(found.max())} is outside the embedding of {vocabulary} words")
+            check_tokens(found, vocabulary)
             seen[member if own else slice(None)] += torch.bincount(found, minlength=vocabulary)
     if not seen.sum(1).all():
         raise ValueError("there is no token to average over; give at least one batch")

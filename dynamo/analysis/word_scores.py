@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dynamo.analysis.emulator import check_task, check_tokens
 from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.population.base import Bundle
 from dynamo.population.recurrence import Kind, step
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.types import TaskBatch
@@ -89,7 +91,7 @@ def polarities(
         if batch.inputs.ndim != 2:
             raise ValueError(f"reviews must be [B, T], got {list(batch.inputs.shape)}")
         tokens = batch.inputs.masked_fill(~batch.real_steps(), 0).cpu()
-        _check_words(tokens, vocab_size)
+        check_tokens(tokens, vocab_size)
         present = torch.zeros(len(tokens), vocab_size, dtype=torch.bool).scatter_(1, tokens, True)
         for side, value in enumerate((positive, negative)):
             of_class = batch.targets.cpu() == value
@@ -136,7 +138,7 @@ def lexicon(polarity: Tensor, counts: Tensor, size: int = 200, least: int = 50) 
     return Lexicon(ids, values[ids], often[ids])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def word_effects(
     network: RecurrentMetaModel,
     theta: Tensor,
@@ -170,33 +172,32 @@ def word_effects(
 
     Raises:
         ValueError: a word outside the vocabulary, a class that the readout does not have, a row of theta without a
-            point of its attractor, or shapes that do not fit.
+            point of its attractor or with NaN, or shapes that do not fit.
 
     Source: Figure 11. Its equation 8 is not at hand; this is our reading of it.
     """
     if theta.ndim != 2 or theta.shape[1] != network.dimensions:
         raise ValueError(f"theta must be [P, {network.dimensions}], got {list(theta.shape)}")
-    if task not in network.heads:
-        raise ValueError(f"the meta-model has no task {task!r}; it knows {', '.join(network.heads)}")
+    if bad := (~theta.isfinite()).any(1).nonzero().flatten().tolist():
+        raise ValueError(f"theta holds NaN or infinity in rows {bad}")
+    check_task(network, task)
     head = network.get_parameter(f"heads.{task}.weight")
     direction = _direction(head, positive, negative)
-    _check_words(words, network.embedding.num_embeddings)
+    check_tokens(words, network.embedding.num_embeddings)
     _check_states(states, owner, len(theta), network.hidden_size, network.architecture)
     points = theta.to(head)
     gates = network.embedding.weight[words.to(head.device)] @ network.weight_input.T + network.bias_input
 
     def cell(point: Tensor) -> _Cell:
-        weight: Tensor = network.weight_state
-        if network.weight_state_theta is not None:
-            weight = weight + torch.einsum("d,dgs->gs", point, network.weight_state_theta)
-        return _Cell(gates + network.weight_theta @ point, weight, network.bias_state, direction)
+        weight, bias = network.state_weights(point.unsqueeze(0))
+        return _Cell(gates + network.weight_theta @ point, weight[0], bias[0], direction)
 
     return torch.stack(list(_effects(network.architecture, map(cell, points), states, owner, chunk)))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def base_word_effects(
-    bundle: RecurrentBundle,
+    bundle: Bundle,
     members: Sequence[int],
     states: Tensor,
     owner: Tensor,
@@ -212,11 +213,13 @@ def base_word_effects(
     or `[M, 2H]` for an LSTM. Everything else is as in `word_effects`.
 
     Raises:
-        ValueError: as `word_effects`, or there is no such member.
+        ValueError: as `word_effects`, there is no such member, or one step of the networks is not known.
     """
+    if not isinstance(bundle, RecurrentBundle):
+        raise ValueError(f"word effects need a recurrent network with a known step, not a {type(bundle).__name__}")
     if absent := [index for index in members if not 0 <= index < bundle.count]:
         raise ValueError(f"there is no member {absent[0]} in a bundle of {bundle.count}; give 0..{bundle.count - 1}")
-    _check_words(words, bundle.embedding.shape[1])
+    check_tokens(words, bundle.embedding.shape[1])
     directions = _direction(bundle.readout_weight, positive, negative)
     _check_states(states, owner, len(members), bundle.hidden_sizes[0], bundle.architecture)
     ids = words.to(bundle.embedding.device)
@@ -292,9 +295,3 @@ def _direction(readout: Tensor, positive: int, negative: int) -> Tensor:
     if positive == negative or not (0 <= positive < classes and 0 <= negative < classes):
         raise ValueError(f"positive {positive} and negative {negative} must be two of the classes 0..{classes - 1}")
     return readout[..., positive, :] - readout[..., negative, :]
-
-
-def _check_words(ids: Tensor, vocabulary: int) -> None:
-    """Refuse ids that no word vector belongs to."""
-    if len(outside := ids[(ids < 0) | (ids >= vocabulary)]):
-        raise ValueError(f"token id {int(outside[0])} lies outside the vocabulary of {vocabulary} words")

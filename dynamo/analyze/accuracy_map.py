@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dynamo.analysis.accuracy_map import Answers, answers_at, best_point, plane_grid, plane_of, relative_accuracy
-from dynamo.analyze.base import Analysis, Content, Result, axis_name, described, title_of
+from dynamo.analyze.base import Analysis, Content, Result, axis_name, check_at_least, described, title_of
 from dynamo.analyze.run import Batches, FinishedRun
 from dynamo.figures.plane_map import PlaneMap, plane_map, plane_map_row
 
@@ -47,9 +47,9 @@ class AccuracyMap(Analysis):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
-        for option, least in (("size", 2), ("search_size", 2), ("rounds", 0), ("candidates", 1), ("chunk", 1)):
-            if getattr(self, option) < least:
-                raise ValueError(f"{option} is {getattr(self, option)}; it has to be at least {least}.")
+        check_at_least(2, self, "size", "search_size")
+        check_at_least(1, self, "candidates", "chunk")
+        check_at_least(0, self, "rounds", "margin")
 
     def numbers(self, run: FinishedRun) -> Content:
         """See `Analysis.numbers`."""

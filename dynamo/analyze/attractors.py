@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dynamo.analysis.fixed_points import FixedPoints, find_fixed_points, network_step
+from dynamo.analysis.fixed_points import FixedPoints, bundle_step, find_fixed_points, network_step
 from dynamo.analysis.linearisation import Step
 from dynamo.analysis.visited import VisitedStates, mean_input, visited_states
 from dynamo.analyze.accuracy_map import AccuracyMap
 from dynamo.analyze.run import FinishedRun
 from dynamo.meta import RecurrentMetaModel
+from dynamo.population import RecurrentBundle
 from dynamo.types import TaskBatch, UserError
 
 RestingInput = Literal["mean", "zero"]
@@ -98,6 +99,39 @@ def attractors_at(
     step = network_step(run.task.network, resting_input(run, task, resting))
     found = find_fixed_points(step, visited.states, points[owner], tolerance=tolerance)
     return Attractors(points, visited, found, step)
+
+
+class Original(NamedTuple):
+    """The attractor of a base model: what was found, and the map h -> F_n(x*, h) that was solved."""
+
+    found: FixedPoints
+    step: Step
+
+
+def original_at(
+    run: FinishedRun, member: int, task: str, resting: RestingInput, seeds: int, items: int, tolerance: float
+) -> Original | None:
+    """Solve for the fixed points of a base model at its own mean word, as `attractors_at` does for emulators.
+
+    None where its step is not known (networks of somebody's own; an LSTM, whose cells are in no trajectory), or where
+    it was trained on another task.
+    """
+    number, index = run.place_of(member)
+    bundle = run.task.population.bundles[number]
+    known = isinstance(bundle, RecurrentBundle) and bundle.architecture != "lstm"
+    if not known or run.task.population.tasks[number] != task:
+        return None
+    batch = run.batch("val", task, run.loaded.drawn("val", task, items))
+    one = torch.tensor([index], device=run.device)
+    with torch.inference_mode():
+        states = bundle(batch, one).hidden[0]
+    visited = visited_states(states, batch.lengths, seeds)
+    table = bundle.get_buffer_or_parameter("embedding").detach()
+    words = torch.zeros(len(table), table.shape[2]).to(table)
+    if resting == "mean":
+        words[index] = mean_input(table[index], [part[task] for part in run.held_out_batches if task in part])
+    step = bundle_step(bundle, words)
+    return Original(find_fixed_points(step, visited.states, one.expand(seeds), tolerance=tolerance), step)
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,10 +13,12 @@ from torch import Tensor
 
 from dynamo.analysis import averaged_weights, bundle_accuracy, mean_points
 from dynamo.analysis.accuracy_map import answers_at
+from dynamo.analysis.averaging import ALL
 from dynamo.analysis.interpolation import interpolate, interpolate_weights
 from dynamo.analyze.base import Analysis, Content, Result, described
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures.averaging_chart import AveragingChart, averaging_chart
+from dynamo.population import PopulationError
 
 SUBSET = "subset"
 
@@ -48,14 +51,15 @@ class Averaging(Analysis):
         if self.steps < 2:
             raise ValueError(f"steps is {self.steps}; a line has at least its two ends.")
         for pair in self.between:
-            if pair.count(":") != 1:
+            if pair.count(":") != 1 or pair.startswith(":") or pair.endswith(":"):
                 raise ValueError(f"between: {pair!r} is no pair of names such as 100%-0:25%-3.")
 
     def numbers(self, run: FinishedRun) -> Content:
         """See `Analysis.numbers`."""
         run.need_answers(self.name)
         points = self._points(run)
-        pairs = [tuple(pair.split(":")) for pair in self.between] or _default_pairs(run)
+        pairs = [(first, second) for first, _, second in (pair.partition(":") for pair in self.between)]
+        lines = [(run.index_of(first), run.index_of(second)) for first, second in pairs or _default_pairs(run)]
         found: Content = {"output_weight": run.task.output_weight, "tasks": {}}
         for task in run.tasks:
             at = answers_at(run.task.network, torch.stack(list(points.values())), task, run.test_batches).accuracy
@@ -67,7 +71,7 @@ class Averaging(Analysis):
                 "base": base.tolist(),
                 "chance": _chance(run, task),
                 "averaged_weights": self._averaged_weights(run, task),
-                "lines": [self._line(run, task, *pair) for pair in pairs],
+                "lines": [self._line(run, task, *ends) for ends in lines],
             }
         found["members"] = described(run.task.members)
         return found
@@ -76,30 +80,46 @@ class Averaging(Analysis):
         """The mean of all, of every group, and of the subset."""
         points = dict(mean_points(run.task.theta, run.groups))
         if self.subset:
+            if SUBSET in points:
+                raise ValueError(f"a group is called {SUBSET!r}, as the mean over --subset would be; rename the group.")
             chosen = [run.index_of(name) for name in self.subset]
             points[SUBSET] = run.task.theta[chosen].double().mean(0).to(run.task.theta)
         return points
 
     def _averaged_weights(self, run: FinishedRun, task: str) -> dict[str, float]:
-        """Test accuracy of the averaged weights of every bundle of this task, by the groups that are in it."""
-        population, found = run.task.population, {}
-        for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
-            if members[0].task == task:
-                name = ", ".join(dict.fromkeys(member.group for member in members))
+        """Test accuracy of averaged weights: of all members of this task, of each group, and of the subset.
+
+        Only networks that are built alike have a mean of weights; where a group's are not, it is left out.
+        """
+        everyone = [i for i, member in enumerate(run.task.members) if member.task == task]
+        chosen = {ALL: everyone}
+        for name in dict.fromkeys(run.groups[i] for i in everyone):
+            chosen[name] = [i for i in everyone if run.groups[i] == name]
+        if self.subset:
+            chosen[SUBSET] = [run.index_of(name) for name in self.subset]
+        found = {}
+        for name, rows in chosen.items():
+            places = [run.place_of(row) for row in rows]
+            if len({bundle for bundle, _ in places}) != 1 or places[0][0] not in run.bundles_of(task):
+                continue
+            bundle = run.task.population.bundles[places[0][0]].take([index for _, index in places])
+            with suppress(PopulationError):  # networks of somebody's own, of different classes
                 found[name] = float(bundle_accuracy(averaged_weights(bundle), task, run.test_batches))
         return found
 
-    def _line(self, run: FinishedRun, task: str, first: str, second: str) -> Content:
+    def _line(self, run: FinishedRun, task: str, a: int, b: int) -> Content:
         """Accuracy on the way from one member to another; of their weights too where one bundle holds both."""
-        a, b = run.index_of(first), run.index_of(second)
+        first, second = (run.task.members[row].name for row in (a, b))
         line = interpolate(
             run.task.network, run.task.theta[a], run.task.theta[b], task, run.test_batches, steps=self.steps
         )
         place_a, place_b = run.place_of(a), run.place_of(b)
         weights = None
-        if place_a[0] == place_b[0] and run.task.population.tasks[place_a[0]] == task:
+        if place_a[0] == place_b[0] and place_a[0] in run.bundles_of(task):
             bundle = run.task.population.bundles[place_a[0]]
-            weights = interpolate_weights(bundle, place_a[1], place_b[1], task, run.test_batches, self.steps).tolist()
+            with suppress(PopulationError):
+                at = interpolate_weights(bundle, place_a[1], place_b[1], task, run.test_batches, self.steps)
+                weights = at.tolist()
         return {
             "between": f"{first} → {second}",
             "shares": line.shares.tolist(),

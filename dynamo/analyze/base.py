@@ -34,6 +34,8 @@ class Analysis(ABC):
     """
 
     name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Analyses whose numbers this one rests on; they come first."""
 
     @abstractmethod
     def numbers(self, run: FinishedRun) -> Content:
@@ -46,6 +48,17 @@ class Analysis(ABC):
     def across(self, rows: Sequence[Sequence[Result]]) -> Content:
         """What can be said of several runs only, besides mean and spread of the numbers."""
         return {}
+
+
+def check_at_least(least: float, analysis: Analysis, *options: str) -> None:
+    """Refuse options of an analysis that are below `least`, or no numbers.
+
+    Raises:
+        ValueError: naming option and value.
+    """
+    for option in options:
+        if not getattr(analysis, option) >= least:
+            raise ValueError(f"{option} is {getattr(analysis, option)}; it has to be at least {least}.")
 
 
 def title_of(result: Result) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -103,8 +104,10 @@ def analyse_run(analysis: Analysis, folder: RunFolder, device: str = "auto") -> 
 
 
 def holds(analysis: Analysis, folder: RunFolder) -> bool:
-    """Whether a run's numbers are there, are about its weights as they are now, and were asked for like this."""
+    """Whether a run's numbers are there, rest on its weights and results as they are, and were asked for like this."""
     if not folder.done(analysis.name) or folder.newer_weights(analysis.name):
+        return False
+    if any(folder.newer_result(analysis.name, needed) for needed in analysis.needs):
         return False
     return bool(folder.read_result(analysis.name).get("options") == options_of(analysis))
 
@@ -140,18 +143,26 @@ def report(analysis: Analysis, rows: Sequence[Sequence[Result]], out: RunFolder 
 
 
 def summary(per_run: Sequence[Content]) -> Content:
-    """Mean and standard deviation over runs of every number that all of them have; options are none."""
+    """Mean and standard deviation over runs of every number that all of them have; options are none.
+
+    What is infinite or unknown (None) in one run has no mean: the values alone are told.
+    """
     found: Content = {}
-    for key, value in per_run[0].items():
+    for key in per_run[0]:
         values = [one[key] for one in per_run if key in one]
         if len(values) < len(per_run) or key == "options":
             continue
-        if isinstance(value, dict):
+        if all(isinstance(value, dict) for value in values):
             found[key] = summary(values)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            spread = statistics.stdev(values) if len(values) > 1 else None
-            found[key] = {"mean": statistics.fmean(values), "std": spread, "values": values}
+        elif any(_is_number(value) for value in values) and all(v is None or _is_number(v) for v in values):
+            known = all(value is not None and math.isfinite(value) for value in values)
+            spread = statistics.stdev(values) if known and len(values) > 1 else None
+            found[key] = {"mean": statistics.fmean(values) if known else None, "std": spread, "values": values}
     return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def fidelity(row: Sequence[Result]) -> Content:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dynamo.analysis import PCA, group_distances, pca, permutation_test, procrustes_align, spread_over_time
-from dynamo.analyze.base import Analysis, Content, Result, described, members_of, title_of
+from dynamo.analyze.base import Analysis, Content, Result, check_at_least, described, members_of, title_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures import EmbeddingPanel, embedding_plane, embedding_row, map_panel
 from dynamo.figures.map_panel import trajectories
@@ -26,10 +26,17 @@ class Embedding(Analysis):
 
     Args:
         permutations: shuffles of the permutation test.
+
+    Raises:
+        ValueError: an option out of its range.
     """
 
     name: ClassVar[str] = "embedding"
     permutations: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse what is no test."""
+        check_at_least(1, self, "permutations")
 
     def numbers(self, run: FinishedRun) -> Content:
         """See `Analysis.numbers`."""
@@ -40,7 +47,7 @@ class Embedding(Analysis):
             "spectrum": answer.spectrum.tolist(),
             "output_weight": run.task.output_weight,
         }
-        if len(set(groups)) > 1:
+        if 1 < len(set(groups)) < len(groups):
             for where, points in (("theta", theta), ("plane", answer.coordinates[:, :2])):
                 test = permutation_test(points, groups, self.permutations)
                 found[f"silhouette_{where}"] = test.statistic

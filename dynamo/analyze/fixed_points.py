@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -13,10 +14,9 @@ from torch import Tensor
 from dynamo.analysis import pca
 from dynamo.analysis.accuracy_map import PlaneAxes, plane_of
 from dynamo.analysis.fixed_points import FixedPoints as Solution
-from dynamo.analysis.fixed_points import bundle_step, find_fixed_points
 from dynamo.analysis.line_attractor import LineAttractor, angle, line_attractor
 from dynamo.analysis.linearisation import Step, linearise
-from dynamo.analysis.visited import mean_input, visited_states
+from dynamo.analyze.accuracy_map import AccuracyMap
 from dynamo.analyze.attractors import (
     Attractors,
     RestingInput,
@@ -24,12 +24,12 @@ from dynamo.analyze.attractors import (
     best_theta,
     binary_task,
     centroids,
+    original_at,
     readout_of,
 )
-from dynamo.analyze.base import Analysis, Content, Result, axis_name, described, title_of
+from dynamo.analyze.base import Analysis, Content, Result, axis_name, check_at_least, described, title_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures.line_attractors import AttractorPanel, Kind, PlanePoints, line_attractors
-from dynamo.population import RecurrentBundle
 
 BEST = "X"
 
@@ -75,6 +75,7 @@ class FixedPoints(Analysis):
     """
 
     name: ClassVar[str] = "fixed_points"
+    needs: ClassVar[tuple[str, ...]] = (AccuracyMap.name,)
     resting_input: RestingInput = "mean"
     seeds: int = 256
     items: int = 32
@@ -85,10 +86,10 @@ class FixedPoints(Analysis):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be solved."""
-        if self.seeds < 2 or self.items < 1:
-            raise ValueError(f"seeds is {self.seeds} (at least 2), items {self.items} (at least 1).")
-        if self.tolerance <= 0 or self.radius < 0 or self.slow <= 0:
-            raise ValueError(f"tolerance {self.tolerance}, radius {self.radius} and slow {self.slow} must be positive.")
+        check_at_least(2, self, "seeds", "items")
+        check_at_least(0, self, "radius")
+        if not (self.tolerance > 0 and self.slow > 0):
+            raise ValueError(f"tolerance {self.tolerance} and slow {self.slow} must be positive.")
 
     def numbers(self, run: FinishedRun) -> Content:
         """See `Analysis.numbers`."""
@@ -152,22 +153,14 @@ class FixedPoints(Analysis):
         return line_attractor(part.states[kept], linear, readout, self.slow), linear.stability
 
     def _original(self, run: FinishedRun, member: int, task: str) -> Content | None:
-        """The same of the base model itself, at its own mean word (or zero); None where its step is not known."""
-        number, index = run.place_of(member)
-        bundle = run.task.population.bundles[number]
-        if not isinstance(bundle, RecurrentBundle) or bundle.architecture == "lstm" or bundle.classes != 2:
+        """The same of the base model itself; None where its step is not known, or not its task."""
+        solved = original_at(run, member, task, self.resting_input, self.seeds, self.items, self.tolerance)
+        if solved is None:
             return None
-        batch = run.batch("val", task, run.loaded.drawn("val", task, self.items))
-        one = torch.tensor([index], device=run.device)
-        with torch.inference_mode():
-            states = bundle(batch, one).hidden[0]
-        visited = visited_states(states, batch.lengths, self.seeds)
-        held_out = [part[task] for part in run.held_out_batches if task in part]
-        words = mean_input(bundle.embedding.detach(), held_out)
-        step = bundle_step(bundle, words if self.resting_input == "mean" else torch.zeros_like(words))
-        found = find_fixed_points(step, visited.states, one.expand(self.seeds), tolerance=self.tolerance)
-        readout = bundle.readout_weight[index, 1] - bundle.readout_weight[index, 0]
-        line, spectrum = self._line(found, found.converged.nonzero().flatten(), step, readout.detach())
+        number, index = run.place_of(member)
+        weight = run.task.population.bundles[number].get_buffer_or_parameter("readout_weight")[index].detach()
+        found = solved.found
+        line, spectrum = self._line(found, found.converged.nonzero().flatten(), solved.step, weight[1] - weight[0])
         return _measures(found, torch.ones_like(found.converged), line, spectrum)
 
     def draw(self, rows: Sequence[Sequence[Result]]) -> Figure:
@@ -261,4 +254,5 @@ def _measures(found: Solution, mine: Tensor, line: LineAttractor | None, stabili
     kept = ("count", "dimension", "length", "straightness", "slow_share", "slowest")
     alignments = ("readout_alignment", "mode_alignment", "selection_alignment")
     numbers |= {key: getattr(line, key) for key in (*kept, *alignments)}
+    numbers["slowest"] = line.slowest if math.isfinite(line.slowest) else None  # None: a mode grows at most points
     return numbers | {kind: stability.count(kind) for kind in ("stable", "saddle", "unstable")}

@@ -50,9 +50,15 @@ class FinishedRun:
         cli = load_run(folder)
         if not isinstance(cli.model, MetaTask) or not isinstance(cli.datamodule, IndexedDataModule):
             raise UserError(f"{folder.root} is not the run of a meta-model; `analyze` needs one (configs/meta).")
-        if not bool(cli.model.calibrated):
-            raise UserError(f"{folder.root}: the meta-model was never trained; finish its `dynamo fit` first.")
-        place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        if not folder.done("fit"):
+            command = f"dynamo fit -c {folder.config} --ckpt_path last"
+            raise UserError(f"{folder.root}: the training has not finished; go on with `{command}`.")
+        try:
+            place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+            torch.zeros(1, device=place)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"--device {device} cannot be used here ({reason}); take cpu, cuda or auto.") from error
         cli.model.to(place).eval()
         cli.model.population.to(place)
         return cls(folder, cli.model, cli.datamodule, place)
@@ -85,6 +91,10 @@ class FinishedRun:
                 return number, index
             index -= bundle.count
         raise IndexError("there are not so many members")
+
+    def bundles_of(self, task: str) -> list[int]:
+        """Which bundles hold the members of a task?"""
+        return [number for number, name in enumerate(self.task.population.tasks) if name == task]
 
     @cached_property
     def loaded(self) -> IndexedDataModule:

@@ -14,7 +14,7 @@ from dynamo.analysis import bundle_accuracy
 from dynamo.analysis.accuracy_map import answers_at, plane_of
 from dynamo.analysis.semi_supervised import draw_labels, search_many, train_from_scratch
 from dynamo.analyze.accuracy_map import AccuracyMap, panels_of
-from dynamo.analyze.base import Analysis, Content, Result, axis_name, described, title_of
+from dynamo.analyze.base import Analysis, Content, Result, axis_name, check_at_least, described, title_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures.label_search import LabelCurve, LabelSearch, label_search
 from dynamo.population import RecurrentBundle
@@ -55,10 +55,8 @@ class SemiSupervised(Analysis):
         """Refuse what cannot be searched."""
         if not self.counts or sorted(set(self.counts)) != self.counts or self.counts[0] < 1:
             raise ValueError(f"counts is {self.counts}; give numbers of labels in increasing order.")
-        for option in ("draws", "steps", "scratch_steps"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"{option} is {getattr(self, option)}; it has to be at least 1.")
-        if self.lr <= 0:
+        check_at_least(1, self, "draws", "steps", "scratch_steps")
+        if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}; it has to be above 0.")
         if self.shown is not None and self.shown not in self.counts:
             raise ValueError(f"shown is {self.shown}; choose one of counts, {self.counts}.")
@@ -69,6 +67,9 @@ class SemiSupervised(Analysis):
         task = self.task or run.tasks[0]
         if task not in run.tasks:
             raise ValueError(f"no task {task!r}; the population has {', '.join(run.tasks)}.")
+        held_out = len(run.loaded.data[task].val.labels)
+        if self.counts[-1] > held_out:
+            raise ValueError(f"counts asks for {self.counts[-1]} labels, and {task} has {held_out} validation items.")
         theta, base = run.task.theta, run.base_accuracies[task]
         plane = plane_of(theta)
         origin = torch.zeros_like(theta[:1])
@@ -119,7 +120,7 @@ class SemiSupervised(Analysis):
         counts: list[int] = found["options"]["counts"]
         shown = found["options"]["shown"] or counts[len(counts) // 2]
         background = None
-        if first.folder.done(AccuracyMap.name):
+        if first.folder.done(AccuracyMap.name) and not first.folder.newer_weights(AccuracyMap.name):
             background = panels_of(Result(first.folder, first.folder.read_result(AccuracyMap.name)))[0]
         search = LabelSearch(
             members=[member["plane"] for member in found["members"]],

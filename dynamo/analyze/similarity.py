@@ -10,12 +10,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dynamo.analysis import pca, permutation_test
+from dynamo.analysis import euclidean_distances, pca, permutation_test
 from dynamo.analysis.mds import classical_mds, smacof_mds
 from dynamo.analysis.similarity import Kind, distance_correlation
 from dynamo.analysis.similarity_sums import SimilaritySums
 from dynamo.analysis.states import emulator_states, population_states
-from dynamo.analyze.base import Analysis, Content, Result, described, members_of, title_of
+from dynamo.analyze.base import Analysis, Content, Result, check_at_least, described, members_of, title_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures import EmbeddingPanel, map_panel
 from dynamo.figures.distance_panels import distance_panels
@@ -60,28 +60,32 @@ class Similarity(Analysis):
             raise ValueError(f"variance is {self.variance}; it has to lie in (0, 1].")
         if self.items < self.blocks or self.blocks < 2:
             raise ValueError(f"items is {self.items} in {self.blocks} blocks: at least 2 blocks of at least 1 item.")
+        check_at_least(1, self, "permutations")
+        check_at_least(2, self, "replicates")
 
     def numbers(self, run: FinishedRun) -> Content:
         """See `Analysis.numbers`."""
         members, groups, theta = run.task.members, run.groups, run.task.theta
+        if len(members) < 3:
+            raise ValueError(f"{len(members)} networks have no map of distances; a population of 3 or more has.")
         sums, to_emulators = self._sums(run)
         boot = sums.bootstrap(self.measure, self.variance, self.replicates)
         distances = boot.distances
         scaled = (classical_mds if self.scaling == "classical" else smacof_mds)(distances)
         answer = pca(theta)
-        agreement = distance_correlation(distances, torch.cdist(theta.double(), theta.double()), self.permutations)
         found: Content = {
             "output_weight": run.task.output_weight,
             "distance_mean": _pairs(distances).mean().item(),
             "distance_error": _pairs(boot.std).mean().item(),
             "emulator_distance_mean": to_emulators.mean().item(),
             "emulator_distance_worst": to_emulators.max().item(),
-            "theta_pearson": agreement.pearson,
-            "theta_spearman": agreement.spearman,
-            "theta_p": agreement.p_value,
             "stress": scaled.stress,
             "negative_share": scaled.negative_share,
         }
+        if bool((theta != theta[0]).any()):
+            agreement = distance_correlation(distances, euclidean_distances(theta), self.permutations)
+            found |= {"theta_pearson": agreement.pearson, "theta_spearman": agreement.spearman}
+            found["theta_p"] = agreement.p_value
         if 1 < len(set(groups)) < len(groups):
             found |= self._clustering("distances", distances, groups, "precomputed")
             found |= self._clustering("mds", scaled.coordinates, groups, "euclidean")
@@ -118,11 +122,14 @@ class Similarity(Analysis):
 
     def _blocks(self, run: FinishedRun) -> Iterator[dict[str, TaskBatch]]:
         """The items in as many parts as there are blocks, each with items of every task and of every length."""
+        drawn = {task: run.loaded.drawn("test", task, self.items) for task in run.tasks}
+        for task, positions in drawn.items():
+            if len(positions) < self.blocks:
+                raise ValueError(
+                    f"{task} has {len(positions)} test items, too few for {self.blocks} blocks; lower --blocks."
+                )
         for block in range(self.blocks):
-            yield {
-                task: run.batch("test", task, run.loaded.drawn("test", task, self.items)[block :: self.blocks])
-                for task in run.tasks
-            }
+            yield {task: run.batch("test", task, places[block :: self.blocks]) for task, places in drawn.items()}
 
     def _clustering(self, where: str, points: Tensor, groups: Sequence[str], metric: Any) -> Content:  # noqa: ANN401
         test = permutation_test(points, groups, self.permutations, metric=metric)
@@ -141,12 +148,12 @@ class Similarity(Analysis):
             note=_note(found, "distances"),
             axis_name="MDS",
         )
-        note = f"r = {found['theta_pearson']:.2f} (p = {found['theta_p']:.2g})"
+        note = f"r = {found['theta_pearson']:.2f} (p = {found['theta_p']:.2g})" if "theta_p" in found else None
         return distance_panels(
             places,
             map_panel(pca(theta), members, title_of(result), _note(found, "theta")),
             torch.tensor(found["distances"]),
-            torch.cdist(theta.double(), theta.double()),
+            euclidean_distances(theta),
             note,
             emulators=torch.tensor([row["emulator_distance"] for row in found["members"]]),
             label_a=f"{found['options']['measure'].upper()} distance",

@@ -11,11 +11,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dynamo.analysis.accuracy_map import answers_at, plane_grid, plane_of
-from dynamo.analysis.word_scores import Lexicon, lexicon, polarities, word_effects, word_scores
-from dynamo.analyze.attractors import RestingInput, attractors_at, best_theta, binary_task
-from dynamo.analyze.base import Analysis, Content, Result, axis_name, described, title_of
+from dynamo.analysis.word_scores import Lexicon, base_word_effects, lexicon, polarities, word_effects, word_scores
+from dynamo.analyze.accuracy_map import AccuracyMap
+from dynamo.analyze.attractors import RestingInput, attractors_at, best_theta, binary_task, original_at
+from dynamo.analyze.base import Analysis, Content, Result, axis_name, check_at_least, described, title_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures.plane_map import PlaneMap, plane_map, plane_map_row
+from dynamo.population import RecurrentBundle
+
+SCORES = {"standardised": True, "logits": False}
+"""The two scores that are told: divided by the spread of the effects, and in logits."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class WordScores(Analysis):
     """
 
     name: ClassVar[str] = "word_scores"
+    needs: ClassVar[tuple[str, ...]] = (AccuracyMap.name,)
     size: int = 11
     margin: float = 0.25
     words: list[str] = field(default_factory=list)
@@ -58,10 +64,11 @@ class WordScores(Analysis):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
-        if self.size < 2 or self.seeds < 1 or self.items < 1:
-            raise ValueError(
-                f"size is {self.size} (at least 2), seeds {self.seeds} and items {self.items} (at least 1)."
-            )
+        check_at_least(2, self, "size", "items", "lexicon_size")
+        check_at_least(1, self, "seeds", "least")
+        check_at_least(0, self, "margin")
+        if not self.tolerance > 0 or self.lexicon_size % 2:
+            raise ValueError(f"tolerance {self.tolerance} must be positive, lexicon_size {self.lexicon_size} even.")
 
     def numbers(self, run: FinishedRun) -> Content:
         """See `Analysis.numbers`."""
@@ -74,16 +81,19 @@ class WordScores(Analysis):
         found = attractors_at(run, points, task, self.resting_input, self.seeds, self.items, self.tolerance)
         kept = found.found.converged
         solved = torch.bincount(found.seeds.owner[kept].cpu(), minlength=len(points)) > 0
+        if not bool(solved[-1]):
+            raise ValueError(f"no attractor at X within tolerance {self.tolerance:g}; raise --tolerance.")
         rank = (solved.cumsum(0) - 1)[found.seeds.owner[kept].cpu()]
         ids = torch.cat([words.ids, torch.tensor(asked, dtype=torch.int64)])
         states, there = found.found.states[kept], points[solved.to(points.device)]
         effects = word_effects(run.task.network, there, states, rank, ids, task)
+        originals = self._originals(run, task, words)
         accuracy = answers_at(run.task.network, points, task, run.test_batches).accuracy
         content: Content = {
             "output_weight": run.task.output_weight,
             "task": task,
             "converged_share": float(kept.double().mean()),
-            "words": dict(zip(self.words, effects[-1, len(words.ids) :].tolist(), strict=True)) if solved[-1] else {},
+            "words": dict(zip(self.words, effects[-1, len(words.ids) :].tolist(), strict=True)),
             "lexicon": [run.words[i] for i in words.ids.tolist()],
             "x": grid.x.tolist(),
             "y": grid.y.tolist(),
@@ -94,11 +104,40 @@ class WordScores(Analysis):
                 for row, place in zip(described(run.task.members), plane.members, strict=True)
             ],
         }
-        for name, standardise in (("standardised", True), ("logits", False)):
+        for name, standardise in SCORES.items():
             scores = torch.full((len(points),), torch.nan, dtype=torch.float64)
             scores[solved] = word_scores(effects[:, : len(words.ids)], words, standardise)
-            content[name] = _told(scores, accuracy, run.groups, self.size)
+            content[name] = _told(scores, accuracy, run.groups, self.size) | self._beside(
+                run, task, originals[name], scores
+            )
         return content
+
+    def _originals(self, run: FinishedRun, task: str, words: Lexicon) -> dict[str, Tensor]:
+        """Both scores of the base models themselves on their own attractors, `[N]`; NaN where none was found."""
+        found = {name: torch.full((len(run.task.members),), torch.nan, dtype=torch.float64) for name in SCORES}
+        for row in range(len(run.task.members)):
+            number, index = run.place_of(row)
+            solved = original_at(run, row, task, self.resting_input, self.seeds, self.items, self.tolerance)
+            if solved is None or not bool(solved.found.converged.any()):
+                continue
+            bundle = run.task.population.bundles[number]
+            assert isinstance(bundle, RecurrentBundle)
+            states = solved.found.states[solved.found.converged]
+            effects = base_word_effects(bundle, [index], states, torch.zeros(len(states), dtype=torch.int64), words.ids)
+            for name, standardise in SCORES.items():
+                found[name][row] = word_scores(effects, words, standardise)[0]
+        return found
+
+    def _beside(self, run: FinishedRun, task: str, originals: Tensor, scores: Tensor) -> Content:
+        """How the originals' scores go with their accuracies, and with the scores of their emulators."""
+        emulators = scores[self.size**2 : -1]
+        accuracies = run.base_accuracies[task]
+        rows = [row for row, member in enumerate(run.task.members) if member.task == task]
+        return {
+            "originals": _known(originals),
+            "originals_accuracy_correlation": _correlation(originals[rows], accuracies),
+            "originals_emulators_correlation": _correlation(originals[rows], emulators[rows]),
+        }
 
     def _lexicon(self, run: FinishedRun, task: str) -> Lexicon:
         """The most polar frequent words of the training items."""
@@ -123,22 +162,28 @@ def _told(scores: Tensor, accuracy: Tensor, groups: Sequence[str], size: int) ->
     """What is said of scores of the grid's points, the members and X, in this order; NaN where there is none."""
     on_map, members, best = scores.split([size**2, len(groups), 1])
     map_accuracy, member_accuracy, _ = accuracy.split([size**2, len(groups), 1])
-    known = ~on_map.isnan()
+    known, own = ~on_map.isnan(), ~members.isnan()
+    by_group = {
+        name: members[[i for i, group in enumerate(groups) if group == name]].nanmean()
+        for name in dict.fromkeys(groups)
+    }
     return {
         "at_x": float(best),
-        "members_mean": float(members.nanmean()),
-        "members_best": float(members.nan_to_num(-torch.inf).max()),
-        "map_maximum": float(on_map.nan_to_num(-torch.inf).max()),
-        "map_minimum": float(on_map.nan_to_num(torch.inf).min()),
+        "members_mean": _number(members.nanmean()),
+        "members_best": _number(members[own].max()) if bool(own.any()) else None,
+        "map_maximum": _number(on_map[known].max()) if bool(known.any()) else None,
+        "map_minimum": _number(on_map[known].min()) if bool(known.any()) else None,
         "accuracy_correlation_map": _correlation(on_map[known], map_accuracy[known]),
-        "accuracy_correlation_members": _correlation(members, member_accuracy),
-        "groups": {
-            name: float(members[[i for i, group in enumerate(groups) if group == name]].nanmean())
-            for name in dict.fromkeys(groups)
-        },
+        "accuracy_correlation_members": _correlation(members[own], member_accuracy[own]),
+        "groups": {name: _number(mean) for name, mean in by_group.items()},
         "members": _known(members),
         "map": [_known(row) for row in on_map.view(size, size)],
     }
+
+
+def _number(value: Tensor) -> float | None:
+    """A number as JSON has it: no NaN."""
+    return None if bool(value.isnan()) else float(value)
 
 
 def _known(values: Tensor) -> list[float | None]:
@@ -157,13 +202,15 @@ def _panel(result: Result) -> PlaneMap:
         groups=[member["group"] for member in found["members"]],
         best=found["x_plane"],
         title=title_of(result),
-        note=f"score at × {told['at_x']:.3f}, members {told['members_mean']:.3f} on average",
+        note=f"score at × {told['at_x']:.3f}, best member {told['members_best']:.3f}",
         axis_name=axis_name(found["dimensions"]),
         label="word score" if found["options"]["standardise"] else "word score in logits",
     )
 
 
 def _correlation(a: Tensor, b: Tensor) -> float | None:
-    """Pearson's; None where one of them does not vary, or is not known everywhere."""
-    value = float(torch.corrcoef(torch.stack([a.double(), b.double()]))[0, 1])
-    return value if value == value else None
+    """Pearson's, of what is known of both; None where one of them does not vary."""
+    known = ~(a.isnan() | b.isnan())
+    if int(known.sum()) < 2:
+        return None
+    return _number(torch.corrcoef(torch.stack([a[known].double(), b[known].double()]))[0, 1])

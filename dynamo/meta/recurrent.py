@@ -69,6 +69,16 @@ class RecurrentMetaModel(nn.Module):
         self.weight_state_theta = uniform(dimensions, gates, hidden_size) if conditioning == "weights" else None
         self.heads = nn.ModuleDict({task: nn.Linear(hidden_size, count) for task, count in classes.items()})
 
+    @property
+    def classes(self) -> dict[str, int]:
+        """C of every task."""
+        return {task: len(self.get_parameter(f"heads.{task}.bias")) for task in self.heads}
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids."""
+        return self.embedding.num_embeddings
+
     def forward(self, theta: Tensor, inputs: Tensor, task: str) -> Trajectory:
         """Run the networks at P points on the same items.
 
@@ -108,10 +118,10 @@ class RecurrentMetaModel(nn.Module):
         own = (theta @ self.weight_theta.T).view(-1, 1, 1, prepared.shape[-1])
         points, (steps, items) = theta.shape[0], prepared.shape[1:3]
         if self.weight_state_theta is not None:
-            return scan(self.architecture, prepared + own, *self._state_weights(theta))
+            return scan(self.architecture, prepared + own, *self.state_weights(theta))
         # One set of weights for all points: points and items form a single batch of P * B.
         gates = (prepared[0].unsqueeze(1) + own.squeeze(2)).flatten(1, 2).unsqueeze(0)  # [1, T, P*B, gS]
-        states = scan(self.architecture, gates, *self._state_weights(theta))
+        states = scan(self.architecture, gates, *self.state_weights(theta))
         return states.view(steps, points, items, -1).transpose(0, 1)
 
     @torch.no_grad()
@@ -131,9 +141,18 @@ class RecurrentMetaModel(nn.Module):
         Returns:
             Logits `[P, B, C]`. Memory beyond `prepared`: at most about `(2g + 4) P B S` numbers, no step's states
             but the last two (and `2 P g S^2` with `conditioning="weights"`).
+
+        Raises:
+            ValueError: the lengths are not B >= 1 numbers between 1 and T.
         """
+        longest, items = prepared.shape[1:3]
+        if lengths.shape != (items,) or not items:
+            raise ValueError(f"lengths must be [{items}], one for each of 1 item at least, got {list(lengths.shape)}")
+        ends = set(lengths.tolist())
+        if min(ends) < 1 or max(ends) > longest:
+            raise ValueError(f"lengths must lie between 1 and the {longest} steps, got {min(ends)} to {max(ends)}")
         theta = theta.to(self.weight_theta.dtype)
-        steps, ends = prepared[0].to(self.weight_state.dtype).unbind(), set(lengths.tolist())
+        steps = prepared[0].to(self.weight_state.dtype).unbind()
         tile = max(1, CACHED_GATES // prepared[0, 0].numel()) if theta.device.type == "cpu" else len(theta)
         return torch.cat([self._answers(part, steps[: max(ends)], lengths, ends, task) for part in theta.split(tile)])
 
@@ -143,7 +162,7 @@ class RecurrentMetaModel(nn.Module):
         own = torch.cat([point @ self.weight_theta.T for point in theta.split(1)]).unsqueeze(1)
         weight = self.weight_state.unsqueeze(0)
         if self.weight_state_theta is not None:
-            weight = torch.cat([self._state_weights(point)[0] for point in theta.split(1)])
+            weight = torch.cat([self.state_weights(point)[0] for point in theta.split(1)])
         advance = _stepper(self.architecture, own, weight, self.bias_state)
         last = own.new_zeros(len(theta), len(lengths), self.hidden_size)
         state: State = (last, last) if self.architecture == "lstm" else (last,)
@@ -162,7 +181,7 @@ class RecurrentMetaModel(nn.Module):
             state: `[P, B, S]`, for an LSTM two of them.
         """
         gates = word_vectors @ self.weight_input.T + self.bias_input + (theta @ self.weight_theta.T).unsqueeze(1)
-        weight, bias = self._state_weights(theta)
+        weight, bias = self.state_weights(theta)
         if self.weight_state_theta is not None:
             return step(self.architecture, gates, weight, bias, state)
         flat = tuple(part.flatten(0, 1).unsqueeze(0) for part in state)
@@ -173,8 +192,15 @@ class RecurrentMetaModel(nn.Module):
         """G: states `[..., S]` -> logits `[..., C]` of a task."""
         return self.heads[task](states)  # type: ignore[no-any-return]
 
-    def _state_weights(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Recurrent weights `[1 or P, gS, S]` and bias `[1 or P, gS]` at the points."""
+    def state_weights(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """How does the state enter the gates at these points? What `dynamo.population.recurrence.step` takes.
+
+        Args:
+            theta: `[P, D]`.
+
+        Returns:
+            Recurrent weights `[P, gS, S]` and bias `[P, gS]`; `[1, ...]` where theta does not enter them.
+        """
         if self.weight_state_theta is None:
             return self.weight_state.unsqueeze(0), self.bias_state.unsqueeze(0)
         weight = self.weight_state + torch.einsum("pd,dgs->pgs", theta, self.weight_state_theta)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import torch
 from torch import Tensor, nn
 
 from dynamo.types import TaskBatch, Trajectory
+
+SUM_TOLERANCE: Final = 1e-6
+"""Shares may miss 1 by this much, as those that were summed in float32 do."""
 
 
 class Bundle(nn.Module, ABC):
@@ -96,6 +99,9 @@ class Bundle(nn.Module, ABC):
 
         Args:
             shares: how much each member counts, N numbers that sum to 1; all the same by default.
+
+        Raises:
+            ValueError: the shares are others than that.
         """
         average = self._alike(1)
         for name, parameter in average.state_dict(keep_vars=True).items():
@@ -113,7 +119,17 @@ class Bundle(nn.Module, ABC):
 
 
 def weighted_mean(stacked: Tensor, shares: Sequence[float] | None = None) -> Tensor:
-    """The mean of `[N, ...]` over N in float64, so that the mean of equal numbers is that very number."""
-    weights = torch.tensor([1 / len(stacked)] * len(stacked) if shares is None else list(shares), dtype=torch.float64)
+    """The mean of `[N, ...]` over N in float64, so that the mean of equal numbers is that very number.
+
+    Raises:
+        ValueError: the shares are not N numbers that sum to 1, to within 1e-6.
+    """
+    count = len(stacked)
+    weights = torch.tensor([1 / count] * count if shares is None else list(shares), dtype=torch.float64)
+    if weights.shape != (count,) or not abs(float(weights.sum()) - 1) <= SUM_TOLERANCE:
+        raise ValueError(
+            f"shares must be {count} numbers that sum to 1, one for each network, got {len(weights)} that sum to "
+            f"{float(weights.sum()):g}"
+        )
     mean: Tensor = torch.tensordot(weights, stacked.detach().cpu().double(), dims=1)
     return mean.to(stacked)

@@ -75,7 +75,8 @@ def examine(module: nn.Module, probe: Probe, example: Tensor, name: str) -> tupl
         Its hidden size H and its number of classes C.
 
     Raises:
-        PopulationError: it fails, is not finite, or its states are not a function of one item alone.
+        PopulationError: it fails, is not finite, or its states are not a function of one item alone and of what was
+            read so far, whatever padding follows.
     """
     hidden, logits = look(module, probe, example, name)
     if logits.shape[2] < 2:
@@ -95,6 +96,14 @@ def examine(module: nn.Module, probe: Probe, example: Tensor, name: str) -> tupl
             raise PopulationError(
                 f"{name} answers differently where items come one by one: items have to be the first axis "
                 "(batch_first=True), to be begun anew each time, and to meet no dropout in evaluation mode."
+            )
+    padded = torch.cat([example, example.new_zeros(len(example), 1)], dim=1)
+    for before, after in zip((hidden, logits), look(module, probe, padded, name), strict=True):
+        if (before - after[:, :-1]).abs().max() > tolerance * before.abs().max():
+            raise PopulationError(
+                f"{name} answers differently at the same steps where padding (0) follows: a state may depend only on "
+                "what was read so far, so make it read in one direction (bidirectional=False, or a causal mask) and "
+                "let padding stand on the right."
             )
     if probe.read_out is not None:
         told = answer(module, probe.read_out, hidden, name)
@@ -142,14 +151,25 @@ def _members(
 
 
 def _recipe(module: nn.Module, probe: Probe) -> tuple[object, ...] | None:
-    """What `RecurrentClassifier`s that run batched have in common; None for every other network."""
+    """What `RecurrentClassifier`s that run batched have in common; None for every other network.
+
+    Only weights are stacked, in float32: a network that is more than its weights runs as it is.
+    """
     if type(module) is not RecurrentClassifier or probe.observe is not call:
+        return None
+    if any(tensor.dtype != torch.float32 for tensor in module.state_dict().values()) or _is_hooked(module):
         return None
     mode = {"gru": "GRU", "lstm": "LSTM", "rnn": "RNN_TANH"}[module.architecture]
     if getattr(module.recurrent, "mode", None) != mode or len(module.state_dict()) != TENSORS:
         return None  # somebody has built another layer into it
     vocabulary, embedding_size = module.embedding.weight.shape
     return module.architecture, vocabulary, embedding_size
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether a hook, or a forward put into the object itself, takes part in what the network computes."""
+    added = ("_forward_hooks", "_forward_pre_hooks", "forward")
+    return any(vars(part).get(name) for part in module.modules() for name in added)
 
 
 def _bundle(networks: Sequence[nn.Module], probe: Probe, hidden_size: int, classes: int) -> Bundle:

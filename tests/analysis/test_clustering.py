@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import silhouette_score
 from torch import Tensor
 
-from dynamo.analysis.clustering import group_distances, permutation_test, silhouette
+from dynamo.analysis.clustering import euclidean_distances, group_distances, permutation_test, silhouette
 
 
 def _random(rows: int, width: int, seed: int) -> Tensor:
@@ -124,3 +124,12 @@ def test_refuses_groups_without_a_silhouette() -> None:
         silhouette(points, list("aabb"), metric="precomputed")
     with pytest.raises(ValueError, match="diagonal"):
         silhouette(torch.eye(4), list("aabb"), metric="precomputed")
+
+
+def test_distances_of_many_points_are_0_on_the_diagonal() -> None:
+    """torch.cdist itself uses matrix products from 26 points on, and is not."""
+    points = torch.randn(120, 16)
+    distances = euclidean_distances(points)
+    assert not distances.diagonal().any()
+    assert distances.equal(distances.T)
+    assert float(distances[3, 7]) == pytest.approx(float((points[3].double() - points[7].double()).norm()))

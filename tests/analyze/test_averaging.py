@@ -23,7 +23,7 @@ def test_averaging_knows_the_accuracy_of_the_base_models(analysed: Analysed, run
     assert found["base"] == pytest.approx(originals)
     assert found["base_best"] == pytest.approx(max(originals))
     assert list(found["mean_theta"]) == ["all", "100%", "50%", "20%"]
-    assert len(found["averaged_weights"]) == 1
+    assert list(found["averaged_weights"]) == ["all", "100%", "50%", "20%"]
     assert all(0 <= value <= 1 for value in [*found["mean_theta"].values(), *found["averaged_weights"].values()])
     assert 0.5 <= found["chance"] < 0.6
     assert [line["between"] for line in found["lines"]] == ["100%-0 → 100%-1", "100%-0 → 50%-0", "100%-0 → 20%-0"]

@@ -13,7 +13,8 @@ import pytest
 
 import dynamo.analyze.command
 from dynamo.analyze.averaging import Averaging
-from dynamo.analyze.command import ANALYSES, summary
+from dynamo.analyze.command import ANALYSES, holds, options_of, summary
+from dynamo.analyze.fixed_points import FixedPoints
 from dynamo.analyze.run import FinishedRun
 from dynamo.cli import main
 from dynamo.runs import RunFolder
@@ -77,6 +78,28 @@ def test_summary_is_mean_and_spread_of_what_all_have() -> None:
     assert summary(runs[:1])["a"] == {"mean": 1.0, "std": None, "values": [1]}
 
 
+def test_summary_of_what_is_infinite_or_unknown_has_no_mean() -> None:
+    runs: list[dict[str, Any]] = [
+        {"a": float("inf"), "b": None, "deep": {"c": 1.0}, "d": None, "e": {"f": 1}},
+        {"a": 1.0, "b": 2.0, "deep": {"c": 3.0}, "d": None, "e": None},
+    ]
+    assert summary(runs) == {
+        "a": {"mean": None, "std": None, "values": [float("inf"), 1.0]},
+        "b": {"mean": None, "std": None, "values": [None, 2.0]},
+        "deep": {"c": {"mean": 2.0, "std": pytest.approx(2**0.5), "values": [1.0, 3.0]}},
+    }
+
+
+def test_numbers_that_rest_on_others_hold_as_long_as_those(run: Path) -> None:
+    analysis, folder = FixedPoints(), RunFolder(run)
+    folder.write_result("accuracy_map", {})
+    written = folder.write_result("fixed_points", {"options": options_of(analysis)})
+    os.utime(written, ((run / "results/accuracy_map.json").stat().st_mtime + 5,) * 2)
+    assert holds(analysis, folder)
+    os.utime(run / "results/accuracy_map.json", (written.stat().st_mtime + 5,) * 2)
+    assert not holds(analysis, folder)
+
+
 def test_help_lists_every_kind_with_its_question(capsys: pytest.CaptureFixture[str]) -> None:
     main(["analyze", "--help"])
     said = capsys.readouterr().out
@@ -103,8 +126,11 @@ def test_help_of_a_kind_lists_its_own_options(capsys: pytest.CaptureFixture[str]
         (["semi_supervised", "--run", "x", "--counts", "[50, 10]"], "increasing order"),
         (["similarity", "--run", "x", "--variance", "2"], "variance is 2.0"),
         (["fixed_points", "--run", "x", "--tolerance", "0"], "must be positive"),
-        (["word_scores", "--run", "x", "--seeds", "0"], "seeds 0"),
+        (["word_scores", "--run", "x", "--seeds", "0"], "seeds is 0"),
         (["embedding", "--run", "x"], "x is no run"),
+        (["embedding", "--run", "x", "--permutations", "0"], "permutations is 0"),
+        (["accuracy_map", "--run", "x", "--margin=-1"], "margin is -1.0"),
+        (["word_scores", "--run", "x", "--lexicon_size", "7"], "lexicon_size 7 even"),
     ],
 )
 def test_wrong_words_are_one_line(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +139,13 @@ def test_wrong_words_are_one_line(words: list[str], complaint: str, capsys: pyte
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0
     assert complaint in said
+
+
+def test_a_device_that_is_not_there_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["analyze", "averaging", "--run", str(run), "--device", "abacus"])
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "--device abacus cannot be used here" in said
 
 
 def test_a_wrong_option_names_itself(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -114,10 +115,24 @@ def test_one_dimension_is_no_plane(in_hand: FinishedRun) -> None:
     flat = FinishedRun(in_hand.folder, task.eval(), in_hand.data, in_hand.device)
     with torch.no_grad():
         task.embedding.theta.normal_()
-    for analysis in ANALYSES[2:3]:
-        with pytest.raises(ValueError, match="a plane needs two dimensions"):
-            analysis.numbers(flat)
+    flat.folder.write_result("accuracy_map", {"x_theta": [0.0]})
+    for analysis in ANALYSES:
+        if analysis.name in ("accuracy_map", "semi_supervised", "fixed_points", "word_scores"):
+            with pytest.raises(ValueError, match="a plane needs two dimensions"):
+                analysis.numbers(flat)
     assert json.dumps(Embedding(permutations=5).numbers(flat)["dims_95"]) == "1"
+
+
+def test_a_training_that_did_not_finish_is_refused(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "meta", tmp_path / "run")
+    (tmp_path / "run/results/fit.json").unlink()
+    with pytest.raises(UserError, match="has not finished; go on with `dynamo fit"):
+        FinishedRun.load(RunFolder(tmp_path / "run"))
+
+
+def test_fewer_items_than_blocks_is_a_clear_error(in_hand: FinishedRun) -> None:
+    with pytest.raises(ValueError, match="80 test items, too few for 90 blocks"):
+        Similarity(items=100, blocks=90).numbers(in_hand)
 
 
 def test_a_run_that_never_began_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def test_scores_over_the_plane(analysed: Analysed, finished: FinishedRun) -> Non
         known = [value for row in found[name]["map"] for value in row if value is not None]
         assert found[name]["map_maximum"] == max(known)
         assert found[name]["map_minimum"] == min(known)
+        assert all(value is not None for value in found[name]["originals"])
     assert all(-1 <= value <= 1 for row in found["standardised"]["map"] for value in row if value is not None)
     valence = finished.loaded.valence  # type: ignore[attr-defined]
     signs = [valence.get(word, 0.0) for word in found["lexicon"]]
