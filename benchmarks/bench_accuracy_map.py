@@ -6,8 +6,9 @@
 
 "alone" runs `network(points[i : i + 1], inputs, task)` and takes the answer at the last step, for a few points;
 "map" is `answers_at` over a whole grid of DYNAMO_BENCH_SIDE squared points. Both are per point and batch of 256
-reviews, and take turns within one run, so that whatever else the machine does meets both. On two cores the ratio is
-to stay below 0.75.
+reviews, and take turns within one run, so that whatever else the machine does meets both. For the GRU of the paper,
+with theta as an input and the points in chunks, the median ratio has to stay at or below 0.75; the other rows are
+there to be read.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dynamo.population.recurrence import Kind
 from dynamo.population.task import last_step
 from dynamo.types import TaskBatch
 
+HIGHEST_RATIO = 0.75
 ROUNDS = int(os.environ.get("DYNAMO_BENCH_ROUNDS", "5"))
 SIDE = int(os.environ.get("DYNAMO_BENCH_SIDE", "8"))
 ALONE = 8  # points that are evaluated alone in a turn
@@ -75,6 +77,8 @@ def test_cost_of_a_point(
     benchmark.extra_info.update(ratio=ratio)
     alone_ms, map_ms = 1e3 * median(alone_s), 1e3 * median(map_s)
     table(f"{kind + ' ' + way:<16}{chunk:>6}{alone_ms:>9.1f}{map_ms:>9.1f}{ratio:>7.2f}{best:>7.2f}")
+    if (kind, way, chunk) == ("gru", "input", 64):
+        assert ratio <= HIGHEST_RATIO, "a point of the map has become dearer beside the model alone"
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -202,9 +202,7 @@ def train_from_scratch(
         raise ValueError(f"training from scratch needs recurrent networks of ours, not a {type(bundle).__name__}")
     _check_options(steps, lr, batch_size)
     if len(labelled) != bundle.count:
-        raise ValueError(
-            f"{bundle.count} networks were given {len(labelled)} draws of labels; each learns from its own"
-        )
+        raise ValueError(f"{bundle.count} networks were given {len(labelled)} draws of labels; each learns its own")
     _check_items(labelled, bundle.embedding.shape[1], bundle.classes)
     if len(sizes := {len(draw.targets) for draw in labelled}) > 1:
         raise ValueError(f"the draws have {min(sizes)} to {max(sizes)} labels; give every network as many")
@@ -266,11 +264,8 @@ def _check_items(labelled: Sequence[TaskBatch], vocabulary: int, classes: int) -
     for index, draw in enumerate(labelled):
         if draw.inputs.ndim != 2 or not draw.inputs.numel():
             raise ValueError(f"draw {index} must hold items [k, T], one at least, got {list(draw.inputs.shape)}")
-        for what, values, least, most in (
-            ("token ids", draw.inputs, 0, vocabulary - 1),
-            ("classes", draw.targets, 0, classes - 1),
-            ("lengths", draw.lengths, 1, draw.inputs.shape[1]),
-        ):
+        limits = ((0, vocabulary - 1), (0, classes - 1), (1, draw.inputs.shape[1]))  # of inputs, targets, lengths
+        for what, values, (least, most) in zip(("token ids", "classes", "lengths"), draw, limits, strict=True):
             if int(values.min()) < least or int(values.max()) > most:
                 raise ValueError(f"draw {index} has {what} outside {least}..{most}, which this network cannot read")
 

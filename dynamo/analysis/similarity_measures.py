@@ -66,7 +66,7 @@ class Moments(NamedTuple):
             raise ValueError(
                 f"the states of model {self.first + n} are constant: they have no directions to compare, leave it out"
             )
-        return float(squares.sum())
+        return float(self.block(n, n).trace())
 
     def _columns(self, n: int) -> slice:
         start = sum(self.sizes[:n])

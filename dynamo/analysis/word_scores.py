@@ -183,7 +183,7 @@ def word_effects(
     check_task(network, task)
     head = network.get_parameter(f"heads.{task}.weight")
     direction = _direction(head, positive, negative)
-    check_tokens(words, network.embedding.num_embeddings)
+    check_tokens(words, network.vocabulary)
     _check_states(states, owner, len(theta), network.hidden_size, network.architecture)
     points = theta.to(head)
     gates = network.embedding.weight[words.to(head.device)] @ network.weight_input.T + network.bias_input

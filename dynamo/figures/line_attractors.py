@@ -27,7 +27,7 @@ from dynamo.figures.style import INK, MUTED, FloatArray, Values, as_array, group
 Kind = Literal["best", "centroid", "interpolated", "member"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _MARKS: Mapping[Kind, tuple[str, float, str]] = {
-    "best": ("X", 11.0, "best test accuracy"),
+    "best": ("X", 11.0, "best on held-out items"),
     "centroid": ("*", 15.0, "centroid"),
     "interpolated": ("D", 7.0, "interpolated"),
     "member": ("o", 11.0, "chosen member"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -93,17 +95,49 @@ def test_the_network_is_left_as_it_was() -> None:
     assert not found.log_likelihood.requires_grad
 
 
-def test_wrong_input_is_said_before_any_work() -> None:
+def test_the_answers_are_ordinary_tensors() -> None:
+    network, points = model(), torch.randn(2, D)
+    found = answers_at(network, points, "t", [{"t": items(network, 3, 4, points)}])
+    found.right.add_(1)  # this and autograd are refused for tensors of inference mode
+    (found.log_likelihood * torch.ones(2, requires_grad=True)).sum().backward()
+
+
+def nothing_is_read() -> Iterator[dict[str, TaskBatch]]:
+    pytest.fail("a batch was read")
+    yield {}
+
+
+def test_wrong_questions_are_refused_before_anything_is_read() -> None:
     network, points = model(), torch.randn(4, D)
-    batch = {"t": items(network, 3, 4, points)}
     with pytest.raises(ValueError, match="chunk must be at least 1"):
-        answers_at(network, points, "t", [batch], chunk=0)
-    with pytest.raises(ValueError, match="no item of task 'v'"):
-        answers_at(network, points, "v", [batch])
+        answers_at(network, points, "t", nothing_is_read(), chunk=0)
+    with pytest.raises(ValueError, match="no task 'v'; it knows t, u"):
+        answers_at(network, points, "v", nothing_is_read())
     with pytest.raises(ValueError, match="D = 3, got"):
-        answers_at(network, points[:, :2], "t", [batch])
+        answers_at(network, points[:, :2], "t", nothing_is_read())
     with pytest.raises(ValueError, match=r"NaN or infinity in rows \[2\]"):
-        answers_at(network, torch.tensor([[0.0] * 3, [1.0] * 3, [0, torch.inf, 0]]), "t", [batch])
+        answers_at(network, torch.tensor([[0.0] * 3, [1.0] * 3, [0, torch.inf, 0]]), "t", nothing_is_read())
+
+
+def test_items_that_the_network_cannot_answer_are_refused_as_they_are_read() -> None:
+    network, points = model(), torch.randn(4, D)
+    good = items(network, 3, 4, points)
+    targets = good.targets.clone()
+    for target in (CLASSES, -1):
+        targets[1] = target
+        with pytest.raises(ValueError, match=rf"target {target} is none of the classes 0\.\.2 of task 't'"):
+            answers_at(network, points, "t", [{"t": good}, {"t": good._replace(targets=targets)}])
+    for token in (VOCABULARY, -1):
+        inputs = good.inputs.clone()
+        inputs[2, 3] = token
+        with pytest.raises(ValueError, match=f"token id {token} lies outside the vocabulary of 20"):
+            answers_at(network, points, "t", [{"t": good._replace(inputs=inputs)}])
+    with pytest.raises(ValueError, match="a batch of task 't' holds 0 items"):
+        answers_at(network, points, "t", [{"t": good}, {"t": TaskBatch(*(part[:0] for part in good))}])
+    with pytest.raises(ValueError, match="lengths must lie between 1 and the 4 steps, got 5 to 5"):
+        answers_at(network, points, "t", [{"t": good._replace(lengths=torch.full((3,), 5))}])
+    with pytest.raises(ValueError, match="no item of task 'u'"):
+        answers_at(network, points, "u", [{"t": good}])
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -168,8 +202,9 @@ def test_a_plane_that_does_not_exist_is_refused() -> None:
             plane_grid(same)
     with pytest.raises(ValueError, match="size >= 2"):
         plane_grid(torch.randn(4, 2), size=1)
-    with pytest.raises(ValueError, match="margin >= 0"):
-        plane_grid(torch.randn(4, 2), margin=-0.1)
+    for margin in (-0.1, torch.nan, torch.inf):
+        with pytest.raises(ValueError, match="margin >= 0"):
+            plane_grid(torch.randn(4, 2), margin=margin)
 
 
 def answers(right: list[int], count: int, likely: list[float] | None = None) -> Answers:
@@ -185,8 +220,11 @@ def test_relative_accuracy_refuses_what_does_not_belong_together() -> None:
     one = {"a": answers([1, 2], 4)}
     with pytest.raises(ValueError, match="name the same tasks"):
         relative_accuracy(one, {"b": 0.5})
+    for score in (relative_accuracy, preference):
+        with pytest.raises(ValueError, match="no task to compare on"):
+            score({}, {})
     with pytest.raises(ValueError, match="name the same tasks"):
-        relative_accuracy({}, {})
+        preference(one, {})
     with pytest.raises(ValueError, match="accuracy must lie"):
         relative_accuracy(one, {"a": 0.0})
     with pytest.raises(ValueError, match="points differ"):
@@ -204,7 +242,7 @@ def test_likelihood_decides_between_equals_only() -> None:
 class Bowl:
     """Network at theta says class 1 with a logit that is highest at `top`: accuracy alone cannot find it."""
 
-    dimensions = 2
+    dimensions, classes, vocabulary = 2, MappingProxyType({"t": 2}), 2
     top = torch.tensor([0.7, -0.2])
 
     def prepare(self, inputs: Tensor) -> Tensor:
@@ -228,5 +266,7 @@ def test_the_best_point_lies_beyond_the_grid() -> None:
     assert relative_accuracy(found, {"t": 0.5}).max() == 1.5
     again = best_point(network, theta, grid.points, found, {"t": 0.5}, batches, rounds=12, seed=3, chunk=5)
     assert torch.equal(again.point, search.point)
+    with pytest.raises(ValueError, match="no task to compare on"):
+        best_point(network, theta, grid.points, {}, {}, batches)
     with pytest.raises(ValueError, match="4 points and answers at 9"):
         best_point(network, theta, grid.points[:4], found, {"t": 0.5}, batches)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import pytest
 import torch
 
@@ -37,7 +39,7 @@ def test_refuses_mismatch_and_the_reserved_name() -> None:
 class Constant:
     """At point p, every step answers the class that p names, except that padding answers the other one."""
 
-    dimensions = 1
+    dimensions, classes, vocabulary = 1, MappingProxyType({"t": 2, "none": 2}), 6
 
     def prepare(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs

@@ -109,5 +109,5 @@ def test_refuses_what_is_no_line() -> None:
     for index in (-1, 2):
         with pytest.raises(ValueError, match=f"no member {index} in a bundle of 2"):
             interpolate_weights(bundle(2), 0, index, "t", batches)
-    with pytest.raises(ValueError, match="no item of task 'none'"):
+    with pytest.raises(ValueError, match="no task 'none'; it knows t"):
         interpolate(NETWORK, point, point, "none", batches)

@@ -60,6 +60,41 @@ def test_left_and_right_modes_are_not_mixed_up() -> None:
     assert found.selection_alignment == pytest.approx(float(left[0] / left.norm()))
 
 
+def test_a_line_in_the_plane_of_a_slow_rotation_is_aligned_with_it() -> None:
+    """An oblique spiral: its eigenvector's real and imaginary part are neither of one length nor at right angles."""
+    basis = torch.tensor([[1.0, 0.4, 0.2], [0.0, 3.0, -0.5], [0.0, 0.0, 1.0]]).double()
+    turn = 0.9 * torch.tensor([[math.cos(0.3), -math.sin(0.3), 0], [math.sin(0.3), math.cos(0.3), 0], [0, 0, 0.1]])
+    matrix = basis @ turn.double() @ basis.inverse()
+    for place, expected in (((1.0, 0, 0), 1.0), ((0.4, 2.0, 0), 1.0), ((0.0, 0, 2), 0.0)):
+        states = torch.outer(PLACES, torch.tensor(place).double())
+        found = line_attractor(states, linearise(lambda h: h @ matrix.T, states), torch.ones(3))
+        assert found.mode_alignment == pytest.approx(expected, abs=1e-9)
+    diagonal = torch.tensor([1.0, 0.0, 1.0]).double()
+    states = torch.outer(PLACES, diagonal)
+    found = line_attractor(states, linearise(lambda h: h @ matrix.T, states), diagonal)
+    assert found.mode_alignment == pytest.approx(math.sqrt(0.5))
+    # The left eigenvectors span what is at right angles to the third column of the basis.
+    third = basis[:, 2] / basis[:, 2].norm()
+    across = float(diagonal @ third) / math.sqrt(2)
+    assert found.selection_alignment == pytest.approx(math.sqrt(1 - across**2))
+
+
+def test_modes_that_grow_count_as_slow() -> None:
+    states = torch.outer(PLACES, AXIS)
+    found = line_attractor(states, _linearised(states, AXIS, slow=1.2), AXIS, threshold=1e9)
+    assert found.slow_share == pytest.approx(1 / 3)
+    assert found.slowest == math.inf
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_points_that_differ_in_the_last_bit_are_one(dtype: torch.dtype) -> None:
+    states = torch.full((4, 3), 1.3, dtype=dtype)
+    states[1, 0] *= 1 + torch.finfo(dtype).eps
+    assert len(states.unique()) == 2
+    found = line_attractor(states, _linearised(states.double(), AXIS), AXIS)
+    assert (found.dimension, found.length) == (0, 0)
+
+
 def test_a_cross_has_the_participation_ratio_of_its_arms() -> None:
     arms = torch.tensor([[2.0, 0, 0], [-2, 0, 0], [0, 1, 0], [0, -1, 0]]).double()  # variances 4 and 1
     found = line_attractor(arms, _linearised(arms, AXIS), torch.tensor([1.0, 0.0, 0.0]))

@@ -150,6 +150,8 @@ def test_refuses_what_has_no_jacobian() -> None:
         jacobians(step, torch.zeros(3, 3), torch.zeros(3, 2), chunk=0)
     with pytest.raises(ValueError, match="has to keep them"):
         jacobians(lambda h: h[:, :1], torch.zeros(3, 3))
+    with pytest.raises(ValueError, match=r"inputs \[\] must be \[E\]"):
+        input_jacobians(lambda h, x: h + x, torch.zeros(3, 2), torch.tensor(1.0))
     with pytest.raises(ValueError, match=r"inputs \[2, 4\]"):
         input_jacobians(step, torch.zeros(3, 3), torch.zeros(2, 4))
     states = torch.tensor([[1.0], [0.0], [4.0]])

@@ -12,6 +12,7 @@ from torch import Tensor
 from dynamo.analysis.averaging import accuracy_at, bundle_accuracy
 from dynamo.analysis.semi_supervised import _minibatches, draw_labels, search, search_many, train_from_scratch
 from dynamo.meta.recurrent import Conditioning, RecurrentMetaModel
+from dynamo.population.modules import ModuleBundle, Probe
 from dynamo.population.optimisation import DivergenceError
 from dynamo.population.recurrent import Architecture, RecurrentBundle
 from dynamo.population.task import last_step
@@ -195,6 +196,9 @@ def test_refuses_what_cannot_be_searched() -> None:
         search_many(
             network, "u", [items._replace(targets=items.targets % 2), items._replace(targets=items.targets + 2)]
         )
+    for lengths in (items.lengths + 99, items.lengths * 0):
+        with pytest.raises(ValueError, match=rf"draw 0 has lengths outside 1\.\.{items.inputs.shape[1]}, which"):
+            search(network, "t", items._replace(lengths=lengths))
     with pytest.raises(ValueError, match="no draw of labels"):
         search_many(network, "t", [])
     with pytest.raises(ValueError, match=r"must hold items \[k, T\], one at least"):
@@ -305,6 +309,12 @@ def test_from_scratch_gives_the_same_bits_and_leaves_what_it_was_given() -> None
     assert not torch.equal(first["weight_hh"], other["weight_hh"])
     assert all(torch.equal(value, before[name]) for name, value in bundle.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in bundle.parameters())
+
+
+def test_from_scratch_refuses_networks_that_it_cannot_train() -> None:
+    bundle = ModuleBundle([fresh(1).member(0)], [Probe()], 6, 2)
+    with pytest.raises(ValueError, match="needs recurrent networks of ours, not a ModuleBundle"):
+        train_from_scratch(bundle, [separable(9, seed=1)])
 
 
 def test_from_scratch_refuses_draws_that_do_not_fit() -> None:

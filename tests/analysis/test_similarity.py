@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dynamo.analysis.similarity import Kind, distance_correlation, pairwise, svcca
+from dynamo.analysis.similarity_sums import SimilaritySums
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.types import TaskBatch
 
@@ -128,6 +129,31 @@ def test_the_other_measures_are_those_of_the_textbook(states: object) -> None:
         torch.testing.assert_close(distances, torch.tensor(expected, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
+def _steep() -> list[Tensor]:
+    """Models whose standard deviations fall over five powers of ten, and have different directions."""
+    shared, models = _normal(600, 20, seed=0), []
+    for n, width in enumerate((20, 16, 12)):
+        scales = 10.0 ** -torch.linspace(0, 5, width, dtype=torch.float64)
+        noise = 0.7 * _normal(600, width, seed=9 + n)
+        models.append((shared[:, :width] + noise) * scales @ _rotation(width, seed=50 + n) + n)
+    return models
+
+
+@pytest.mark.parametrize("kind", ["svcca", "pwcca"])
+@pytest.mark.parametrize(("variance", "streamed"), [(0.999, 1e-11), (1.0, 1e-6)])
+def test_steep_spectra_cost_digits_of_sums_and_not_of_states(kind: Kind, variance: float, streamed: float) -> None:
+    models = _steep()
+    expected = torch.zeros(3, 3, dtype=torch.float64)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        x, y = models[i], models[j]
+        slow = 1 - _slow_svcca(x, y, variance).mean() if kind == "svcca" else _slow_pwcca(x, y, variance)
+        expected[i, j] = expected[j, i] = slow
+    torch.testing.assert_close(pairwise(models, kind, variance), expected, atol=1e-11, rtol=0)
+    sums = SimilaritySums([x.shape[1] for x in models])
+    sums.update(models)
+    torch.testing.assert_close(sums.distances(kind, variance), expected, atol=streamed, rtol=0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_symmetric_with_an_exact_zero_diagonal_in_any_order(kind: Kind) -> None:
     models = _related()
@@ -221,6 +247,29 @@ def test_a_constant_model_is_named(kind: Kind, value: float) -> None:
     x, y, _ = _related()
     with pytest.raises(ValueError, match="model 1 are constant"):
         pairwise([x, torch.full((300, 4), value), y], kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_a_model_that_differs_from_a_constant_in_the_last_bit_is_constant(kind: Kind, dtype: torch.dtype) -> None:
+    x, y, _ = _related()
+    flicker = torch.full((300, 4), 1.3, dtype=dtype)
+    flicker[::3] *= 1 + torch.finfo(dtype).eps
+    assert flicker.unique().numel() == 2
+    with pytest.raises(ValueError, match="model 1 are constant"):
+        pairwise([x, flicker, y], kind)
+    sums = SimilaritySums([9, 4, 14])
+    for part in range(3):
+        sums.update([z[part::3] for z in (x, flicker, y)])
+    with pytest.raises(ValueError, match="model 1 are constant"):
+        SimilaritySums.from_tensor(sums.as_tensor()).distances(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_large_constant_feature_hides_no_others(kind: Kind) -> None:
+    x, y, _ = (z.float() for z in _related())
+    beside = torch.cat([x, torch.full((300, 1), 1e8)], 1)
+    torch.testing.assert_close(pairwise([beside, y], kind), pairwise([x, y], kind), atol=1e-6, rtol=0)
 
 
 def test_wrong_input_is_named() -> None:

@@ -35,8 +35,16 @@ def test_mean_input_of_members_that_read_their_own_items() -> None:
 def test_mean_input_refuses_nothing_and_strangers() -> None:
     with pytest.raises(ValueError, match="no token"):
         mean_input(TABLE, [])
-    with pytest.raises(ValueError, match="token 4 is outside the embedding of 4 words"):
-        mean_input(TABLE, [_batch([[1, 4]], [2])])
+    for token in (4, -1):
+        with pytest.raises(ValueError, match=f"token id {token} lies outside the vocabulary of 4 words"):
+            mean_input(TABLE, [_batch([[1, token]], [2])])
+
+
+def test_mean_input_refuses_items_of_another_number_of_members() -> None:
+    own = TaskBatch(torch.ones(2, 5, 3).long(), torch.zeros(2, 5), torch.full((2, 5), 3))
+    with pytest.raises(ValueError, match="items for 2 members cannot be read with the 3 tables"):
+        mean_input(torch.stack([TABLE] * 3), [own])
+    assert torch.equal(mean_input(TABLE.unsqueeze(0), [own]), TABLE[1:2])
 
 
 def test_visited_states_are_all_the_real_steps_when_all_are_wanted() -> None:

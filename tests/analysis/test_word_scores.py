@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dynamo.analysis.word_scores import Lexicon, base_word_effects, lexicon, polarities, word_effects, word_scores
 from dynamo.meta.recurrent import Conditioning, RecurrentMetaModel
+from dynamo.population.modules import ModuleBundle, Probe
 from dynamo.population.recurrent import Architecture, RecurrentBundle
 from dynamo.types import TaskBatch
 
@@ -190,6 +191,10 @@ def test_effects_leave_the_network_as_it_was_and_need_no_gradient() -> None:
         ({"positive": 3}, r"positive 3 and negative 0 must be two of the classes 0\.\.2"),
         ({"negative": 1}, "positive 1 and negative 1 must be two"),
         ({"theta": torch.zeros(3, 5)}, r"theta must be \[P, 4\], got \[3, 5\]"),
+        (
+            {"theta": torch.tensor([[0.0] * 4, [torch.nan] * 4, [0.0] * 4])},
+            r"theta holds NaN or infinity in rows \[1\]",
+        ),
         ({"states": torch.zeros(7, 10)}, r"states \[7, 10\] must be \[M, 5\]"),
         ({"owner": OWNER[:6]}, r"one owner each, got \[6\]"),
         ({"owner": OWNER + 1}, "which of the 3 networks"),
@@ -210,6 +215,24 @@ def test_refuses_members_that_there_are_not() -> None:
     small = RecurrentBundle.build(3, {**settings, "vocab_size": 10})
     with pytest.raises(ValueError, match="token id 11 lies outside the vocabulary of 10"):
         base_word_effects(small, [0, 1, 2], torch.zeros(7, 5), OWNER, WORDS)
+
+
+def test_refuses_networks_of_which_no_step_is_known() -> None:
+    settings = {"architecture": "gru", "vocab_size": 12, "embedding_size": 6, "hidden_size": 5, "classes": 2}
+    bundle = ModuleBundle([RecurrentBundle.build(1, settings).member(0)] * 3, [Probe()] * 3, 5, 2)
+    with pytest.raises(ValueError, match="need a recurrent network with a known step, not a ModuleBundle"):
+        base_word_effects(bundle, [0, 1, 2], torch.zeros(7, 5), OWNER, WORDS)
+
+
+def test_effects_are_ordinary_tensors() -> None:
+    settings = {"architecture": "gru", "vocab_size": 12, "embedding_size": 6, "hidden_size": 5, "classes": 2}
+    states = random(7, 5, seed=1)
+    for found in (
+        word_effects(model("gru"), random(3, 4), states, OWNER, WORDS, "t"),
+        base_word_effects(RecurrentBundle.build(3, settings), [0, 1, 2], states, OWNER, WORDS),
+    ):
+        found.add_(1.0)  # this and autograd are refused for tensors of inference mode
+        (found * torch.ones(5, requires_grad=True)).sum().backward()
 
 
 def planted() -> Lexicon:

@@ -112,7 +112,7 @@ def test_marks_stand_in_the_plane_by_kind(drawn: Figure) -> None:
     assert marks["o"].get_markerfacecolor() == "none"
     legend = plane.get_legend()
     assert legend is not None
-    names = ["big", "small", "best test accuracy", "centroid", "interpolated", "chosen member"]
+    names = ["big", "small", "best on held-out items", "centroid", "interpolated", "chosen member"]
     assert [text.get_text() for text in legend.get_texts()] == names
     members = np.concatenate([c.get_offsets() for c in plane.collections if isinstance(c, PathCollection)])
     np.testing.assert_allclose(members, [MEMBERS[i] for i in (0, 2, 1, 3)])

@@ -123,6 +123,51 @@ def test_answers_are_what_forward_says_at_the_last_real_step(
             assert not found.requires_grad
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_at_full_size_have_the_bits_of_forward(kind: str, way: str) -> None:
+    meta = RecurrentMetaModel(11, {"one": 2}, D, 128, E, kind, way, embedding_scale=1.0)  # type: ignore[arg-type]
+    theta, inputs, lengths = torch.randn(P, D), tokens(), torch.tensor([3, 1, 6, 3])
+    with torch.no_grad():
+        wanted = torch.cat([last_step(meta(point, inputs, "one").output, lengths) for point in theta.split(1)])
+    assert torch.equal(meta.answers(theta, meta.prepare(inputs), lengths, "one"), wanted)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "match"),
+    [
+        ([3, 0, 6, 3], "between 1 and the 6 steps, got 0 to 6"),
+        ([3, 1, 7, 3], "between 1 and the 6 steps, got 1 to 7"),
+        ([3, 1, 6], r"lengths must be \[4\], .* got \[3\]"),
+    ],
+)
+def test_answers_after_steps_that_there_are_not_are_refused(lengths: list[int], match: str) -> None:
+    meta = model()
+    with pytest.raises(ValueError, match=match):
+        meta.answers(torch.randn(P, D), meta.prepare(tokens()), torch.tensor(lengths), "one")
+
+
+def test_answers_to_no_item_are_refused() -> None:
+    meta = model()
+    with pytest.raises(ValueError, match="1 item at least"):
+        meta.answers(torch.randn(P, D), meta.prepare(tokens())[:, :, :0], torch.zeros(0, dtype=torch.long), "one")
+
+
+def test_it_says_what_it_knows() -> None:
+    assert (model().classes, model().vocabulary) == ({"one": 2, "two": 4}, 11)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_state_weights_are_those_at_the_points(way: str) -> None:
+    meta, theta = model(way=way), torch.randn(P, D)
+    weight, bias = meta.state_weights(theta)
+    assert weight.shape == (P if way == "weights" else 1, 3 * S, S)
+    for p in range(P):
+        layer = concatenated(meta, theta[p])
+        torch.testing.assert_close(weight.expand(P, -1, -1)[p], layer.weight_hh_l0)
+        torch.testing.assert_close(bias.expand(P, -1)[p], layer.bias_hh_l0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_answers_of_a_point_have_the_same_bits_alone(kind: str) -> None:
     meta = RecurrentMetaModel(11, {"one": 2}, D, 32, E, architecture=kind, embedding_scale=1.0)  # type: ignore[arg-type]

@@ -73,6 +73,19 @@ def test_averaged_is_one_frozen_network_of_mean_weights(make_bundle: MakeBundle,
     assert not any(parameter.requires_grad for parameter in average.parameters())
 
 
+def test_shares_weigh_the_members(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(3)
+    average = bundle.averaged([0.5, -0.25, 0.75 + 5e-7])  # rounding of float32 is allowed
+    expected = 0.5 * bundle.weight_hh[0] - 0.25 * bundle.weight_hh[1] + 0.75 * bundle.weight_hh[2]
+    torch.testing.assert_close(average.weight_hh[0], expected)
+
+
+@pytest.mark.parametrize("shares", [[1.0], [0.5, 0.5], [0.25] * 4, [0.2] * 3, [0.5, 0.5, torch.nan], []])
+def test_shares_that_are_no_mean_are_refused(make_bundle: MakeBundle, shares: list[float]) -> None:
+    with pytest.raises(ValueError, match=f"3 numbers that sum to 1, one for each network, got {len(shares)} that sum"):
+        make_bundle(3).averaged(shares)
+
+
 def test_what_is_made_of_a_bundle_has_its_precision(make_bundle: MakeBundle) -> None:
     bundle = make_bundle(2).double()
     for made in (bundle.take([1]), bundle.join([make_bundle(1)]), bundle.averaged()):

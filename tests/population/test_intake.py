@@ -97,6 +97,25 @@ def test_a_classifier_that_was_made_into_another_network_is_not_stacked() -> Non
         torch.testing.assert_close(found.output[n], module(TOKENS)[1].detach())
 
 
+def test_a_classifier_with_hooks_or_of_another_precision_runs_as_it_is() -> None:
+    hooked, fed, patched, doubled, plain = classifiers(*["gru"] * 5)
+    hooked.readout.register_forward_hook(lambda module, inputs, output: 2 * output)  # type: ignore[union-attr]
+    fed.recurrent.register_forward_pre_hook(lambda module, inputs: (3 * inputs[0],))  # type: ignore[union-attr]
+    forward = patched.forward
+    patched.forward = lambda tokens: tuple(-part for part in forward(tokens))  # type: ignore[assignment, method-assign]
+    doubled.double()
+    population = Population.from_modules([hooked, fed, patched, doubled, plain])
+    own, stacked = population.bundles
+    assert isinstance(own, ModuleBundle)
+    assert isinstance(stacked, RecurrentBundle)
+    found = own(BATCH["task"])
+    for n, module in enumerate((hooked, fed, patched, doubled)):
+        hidden, logits = module(TOKENS)
+        torch.testing.assert_close(found.hidden[0][n], hidden.detach().float())
+        torch.testing.assert_close(found.output[n], logits.detach().float())
+    assert {p.dtype for p in own.member(3).parameters()} == {torch.float64}
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_networks_are_left_as_they_were(training: bool) -> None:
     class Counting(Net):
@@ -193,6 +212,14 @@ class Endless(Net):
         return hidden, self.readout(hidden)
 
 
+class BothWays(Net):
+    """Reads from both ends, padding included."""
+
+    def __init__(self) -> None:
+        super().__init__(bidirectional=True)
+        self.readout = nn.Linear(8, 2)
+
+
 class Uncopyable(Net):
     """Holds on to something that no copy can be made of."""
 
@@ -238,6 +265,7 @@ class Uncopyable(Net):
         (Net(batch_first=False), r"modules\[1\] \(Net\) answers differently .*items have to be the first axis"),
         (Forgetful(), r"modules\[1\] \(Forgetful\) answers differently"),
         (Endless(), r"modules\[1\] \(Endless\) answers differently"),
+        (BothWays(), r"modules\[1\] \(BothWays\) answers differently at the same steps where padding .*bidirectional"),
         (Uncopyable(), r"modules\[1\] \(Uncopyable\) cannot be copied"),
         (nn.LSTM(3, 4, batch_first=True), r"modules\[1\] \(LSTM\) cannot be run on inputs \[2, 3\].*give observe"),
     ],
