@@ -64,7 +64,7 @@ class AccuracyMap(MapCallback):
     name: ClassVar[str] = "accuracy_map"
 
     def __init__(
-        self, every_n_epochs: int = 1, size: int = 9, items: int = 100, margin: float = 0.25, chunk: int = 64
+        self, every_n_epochs: int = 1, size: int = 7, items: int = 80, margin: float = 0.25, chunk: int = 64
     ) -> None:
         super().__init__(every_n_epochs)
         for option, value, least in (

@@ -64,7 +64,7 @@ class SimilarityMDS(MapCallback):
     name: ClassVar[str] = "similarity_mds"
 
     def __init__(
-        self, every_n_epochs: int = 1, items: int = 32, measure: Kind = "svcca", variance: float = 0.99
+        self, every_n_epochs: int = 1, items: int = 24, measure: Kind = "svcca", variance: float = 0.99
     ) -> None:
         super().__init__(every_n_epochs)
         if items < 1 or not 0 < variance <= 1:
