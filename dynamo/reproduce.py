@@ -22,6 +22,8 @@ from dynamo.types import UserError
 log = logging.getLogger(__name__)
 
 FIGURES = Path("configs/figures")
+MOST_NUMBERS = 24
+"""So many numbers of one summary are told at the end; the rest stands in its file."""
 
 
 def home() -> Path:
@@ -194,7 +196,9 @@ def _closing(figure: str, folder: RunFolder, seconds: float) -> str:
     lines = [f"\n{figure}: done in {seconds:.0f} s"]
     for path in sorted(folder.results.glob("*_summary.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        lines += [f"  {name:<32} {value}" for name, value in _numbers(content)]
+        numbers = [f"  {name:<32} {value}" for name, value in _numbers(content)]
+        more = [f"  ... and {len(numbers) - MOST_NUMBERS} more in {path}"] if len(numbers) > MOST_NUMBERS else []
+        lines += numbers[:MOST_NUMBERS] + more
     lines += [f"  picture: {path}" for path in sorted(folder.figures.glob("*.png"))]
     lines += [f"  numbers: {folder.results}/*.json", "  look further: tensorboard --logdir runs"]
     return "\n".join(lines)
@@ -205,8 +209,9 @@ def _numbers(content: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]
     found = []
     for key, value in content.items():
         if isinstance(value, dict) and set(value) == {"mean", "std", "values"}:
-            spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
-            found.append((f"{prefix}{key}", f"{value['mean']:.4g}{spread}"))
+            if value["mean"] is not None:  # None: infinite or unknown in one of the runs
+                spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
+                found.append((f"{prefix}{key}", f"{value['mean']:.4g}{spread}"))
         elif isinstance(value, dict):
             found += _numbers(value, f"{prefix}{key}.")
     return found

@@ -170,3 +170,18 @@ def test_it_works_outside_the_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     words = stages("demo", "laptop", 1)[0]
     assert Path(words[words.index("-c") + 1]).is_file()
     assert run_of(words).root == Path("runs/demo/population")
+
+
+def test_the_closing_words_leave_out_what_has_no_mean_and_what_is_too_much(
+    ran: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {"mean": 1.5, "std": None, "values": [1.5]}
+    unknown = {"mean": None, "std": None, "values": [None]}
+    many = {f"n{i}": known for i in range(40)}
+    content = {"runs": ["runs/m/seed=0"], "options": {"permutations": 10_000}, "first": known, "lost": unknown}
+    RunFolder(Path("runs/m")).write_result("embedding_summary", content | {"deep": many})
+    main(["reproduce", "fig"])
+    said = capsys.readouterr().out
+    assert "first                            1.5" in said
+    assert "lost" not in said
+    assert "... and 17 more in runs/m/results/embedding_summary.json" in said
