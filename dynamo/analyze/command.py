@@ -135,9 +135,12 @@ def report(analysis: Analysis, rows: Sequence[Sequence[Result]], out: RunFolder 
         path = save_png(analysis.draw(content), RunFolder(root).figures / f"{analysis.name}.png")
         log.info(f"picture: {path}")
     if several:
-        upper = summary([result.content for result in rows[0]]) | fidelity(rows[0]) | analysis.across(rows)
+        told = [summary([result.content for result in row]) for row in rows]
+        if isinstance(analysis, Embedding):  # a map is worth what its emulators are
+            told = [numbers | fidelity(row) for numbers, row in zip(told, rows, strict=True)]
+        upper = told[0] | analysis.across(rows)
         if len(rows) > 1:
-            upper = {"upper": upper, "lower": summary([r.content for r in rows[1]]) | fidelity(rows[1])}
+            upper = {"upper": upper, "lower": told[1]}
         asked = {"runs": [str(result.folder.root) for result in everyone], "options": options_of(analysis)}
         log.info(f"summary: {target.write_result(f'{analysis.name}_summary', asked | upper)}")
 
