@@ -11,7 +11,6 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.base import MapCallback, NothingToShowError, held_out, show, writer
-from dynamo.analysis import bundle_accuracy
 from dynamo.analysis.accuracy_map import (
     Answers,
     PlaneAxes,
@@ -21,6 +20,7 @@ from dynamo.analysis.accuracy_map import (
     plane_of,
     relative_accuracy,
 )
+from dynamo.analysis.averaging import base_accuracies
 from dynamo.figures.plane_map import PlaneMap, plane_map
 from dynamo.meta import MetaTask
 from dynamo.types import TaskBatch
@@ -88,7 +88,8 @@ class AccuracyMap(MapCallback):
             raise NothingToShowError("with output_weight (lambda) 0 the readout is not trained")
         batch = held_out(trainer, task, self.items)
         if not self._best_base:
-            self._best_base = _best_base(task, batch)
+            accuracies = base_accuracies(task.population, [batch])
+            self._best_base = {name: float(own.max()) for name, own in accuracies.items()}
         if 0.0 in self._best_base.values():
             raise NothingToShowError(f"no base model has a right answer to {self.items} items; take more of them")
         try:
@@ -136,11 +137,3 @@ class AccuracyMap(MapCallback):
         if board is not None:
             board.add_scalar("map/accuracy_maximum", float(answer.relative[top]), global_step=trainer.global_step)
             board.add_scalar("map/accuracy_mean_theta", answer.mean_theta, global_step=trainer.global_step)
-
-
-def _best_base(task: MetaTask, batch: Mapping[str, TaskBatch]) -> dict[str, float]:
-    """The best base model's accuracy on these items, by task."""
-    best: dict[str, float] = {}
-    for bundle, name in zip(task.population.bundles, task.population.tasks, strict=True):
-        best[name] = max(best.get(name, 0.0), float(bundle_accuracy(bundle, name, [dict(batch)]).max()))
-    return best

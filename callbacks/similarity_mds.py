@@ -14,7 +14,7 @@ from dynamo.analysis import PCA, euclidean_distances, pca
 from dynamo.analysis.mds import MDS, smacof_mds
 from dynamo.analysis.similarity import Kind, distance_correlation
 from dynamo.analysis.similarity_sums import SimilaritySums
-from dynamo.analysis.states import emulator_states, population_states
+from dynamo.analysis.states import emulator_states, population_states, state_sizes
 from dynamo.figures import EmbeddingPanel, map_panel
 from dynamo.figures.distance_panels import distance_panels
 from dynamo.meta import MetaTask
@@ -78,7 +78,7 @@ class SimilarityMDS(MapCallback):
 
     def compute(self, trainer: Trainer, task: MetaTask) -> Similarities:
         """The distances; every rank reads its share of the items and adds up the sums of all."""
-        sizes = [bundle.hidden_sizes[0] for bundle in task.population.bundles for _ in range(bundle.count)]
+        sizes = state_sizes(task.population)
         if len(sizes) < 3:
             raise NothingToShowError("distances between fewer than three networks are no map")
         if 8 * sum(sizes) ** 2 > MOST_BYTES:

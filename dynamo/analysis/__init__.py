@@ -14,7 +14,14 @@ from dynamo.analysis.accuracy_map import (
     relative_accuracy,
 )
 from dynamo.analysis.alignment import Alignment, procrustes_align
-from dynamo.analysis.averaging import accuracy_at, averaged_weights, bundle_accuracy, mean_points
+from dynamo.analysis.averaging import (
+    accuracy_at,
+    averaged_weights,
+    base_accuracies,
+    bundle_accuracy,
+    group_means,
+    mean_points,
+)
 from dynamo.analysis.clustering import (
     GroupDistances,
     PermutationTest,
@@ -34,7 +41,7 @@ from dynamo.analysis.pca import PCA, pca
 from dynamo.analysis.semi_supervised import Search, draw_labels, search, search_many, train_from_scratch
 from dynamo.analysis.similarity import SVCCA, DistanceCorrelation, distance_correlation, pairwise, svcca
 from dynamo.analysis.similarity_sums import Bootstrap, SimilaritySums
-from dynamo.analysis.states import emulator_states, population_states
+from dynamo.analysis.states import emulator_states, population_states, state_sizes
 from dynamo.analysis.trajectories import SpreadOverTime, spread_over_time
 from dynamo.analysis.visited import VisitedStates, mean_input, visited_states
 from dynamo.analysis.word_scores import (
@@ -78,6 +85,7 @@ __all__ = [
     "angle",
     "answers_at",
     "averaged_weights",
+    "base_accuracies",
     "base_word_effects",
     "best_point",
     "bundle_accuracy",
@@ -89,6 +97,7 @@ __all__ = [
     "euclidean_distances",
     "find_fixed_points",
     "group_distances",
+    "group_means",
     "input_jacobians",
     "interleave",
     "interpolate",
@@ -116,6 +125,7 @@ __all__ = [
     "silhouette",
     "smacof_mds",
     "spread_over_time",
+    "state_sizes",
     "svcca",
     "train_from_scratch",
     "visited_states",

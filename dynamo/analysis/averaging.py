@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dynamo.analysis.accuracy_map import answers_at
 from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
 from dynamo.population.task import last_step
 from dynamo.types import TaskBatch, Trajectory
@@ -36,8 +37,14 @@ def mean_points(theta: Tensor, groups: Sequence[str]) -> dict[str, Tensor]:
         raise ValueError(f"theta {list(theta.shape)} must be [N, D] with one group each, not {len(groups)}")
     if ALL in groups:
         raise ValueError(f'no group can be called "{ALL}": it names the mean over every model')
+    everyone = theta.detach().cpu().double().mean(0)
+    return {ALL: everyone.to(theta.dtype).to(theta.device), **group_means(theta, groups)}
+
+
+def group_means(theta: Tensor, groups: Sequence[str]) -> dict[str, Tensor]:
+    """Where is the middle of each group? As `mean_points`, without the mean over every model."""
     values = theta.detach().cpu().double()
-    means = {ALL: values.mean(0)}
+    means = {}
     for name in dict.fromkeys(groups):
         member = torch.tensor([group == name for group in groups])
         means[name] = values[member].mean(0)
@@ -76,6 +83,14 @@ def averaged_weights(bundle: Bundle) -> Bundle:
 def bundle_accuracy(bundle: Bundle, task: str, batches: Iterable[dict[str, TaskBatch]]) -> Tensor:
     """Share of right answers of base models at the last real step, float64 `[N]`; see `accuracy_at`."""
     return _share_right(bundle, task, batches)
+
+
+def base_accuracies(population: Population, batches: Sequence[dict[str, TaskBatch]]) -> dict[str, Tensor]:
+    """How good are the base models of every task? Float64 `[members of the task]`, in the order of the members."""
+    found: dict[str, list[Tensor]] = {task: [] for task in population.tasks}
+    for bundle, task in zip(population.bundles, population.tasks, strict=True):
+        found[task].append(bundle_accuracy(bundle, task, batches))
+    return {task: torch.cat(parts) for task, parts in found.items()}
 
 
 def _share_right(run: Callable[[TaskBatch], Trajectory], task: str, batches: Iterable[dict[str, TaskBatch]]) -> Tensor:

@@ -12,6 +12,11 @@ from dynamo.population.artifact import Population
 from dynamo.types import TaskBatch
 
 
+def state_sizes(population: Population) -> list[int]:
+    """How many hidden units has each base model? H of every member, in the order of the members."""
+    return [bundle.hidden_sizes[0] for bundle in population.bundles for _ in range(bundle.count)]
+
+
 @torch.inference_mode()
 def population_states(population: Population, batch: Mapping[str, TaskBatch], burn_in: int = 0) -> list[Tensor]:
     """Which states do the base models visit on the same inputs?

@@ -85,10 +85,7 @@ class AccuracyMap(Analysis):
             "x": grid.x.tolist(),
             "y": grid.y.tolist(),
         }
-        found["members"] = [
-            row | {"plane": place.tolist()}
-            for row, place in zip(described(run.task.members), plane.members, strict=True)
-        ]
+        found["members"] = described(run.task.members, plane=plane.members)
         return found
 
     def _answers(self, run: FinishedRun, points: Tensor, batches: Batches) -> Mapping[str, Answers]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -161,12 +160,3 @@ def best_theta(run: FinishedRun) -> Tensor:
             f"`dynamo analyze accuracy_map --run {run.folder.root}`."
         )
     return torch.tensor(run.folder.read_result(AccuracyMap.name)["x_theta"]).to(run.task.theta)
-
-
-def centroids(run: FinishedRun) -> Mapping[str, Tensor]:
-    """The mean theta of every group."""
-    groups = run.groups
-    return {
-        name: run.task.theta[[i for i, group in enumerate(groups) if group == name]].double().mean(0).to(run.task.theta)
-        for name in dict.fromkeys(groups)
-    }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from dynamo.analyze.run import FinishedRun
 from dynamo.population import Member
@@ -72,9 +73,10 @@ def axis_name(dimensions: int) -> str:
     return "θ" if dimensions == 2 else "PC"
 
 
-def described(members: Sequence[Member]) -> list[Content]:
-    """The members as they stand in the numbers of an analysis."""
-    return [{"name": m.name, "group": m.group, "task": m.task, "epoch": m.epoch} for m in members]
+def described(members: Sequence[Member], **columns: Tensor) -> list[Content]:
+    """The members as they stand in the numbers of an analysis, with a row of each further column `[N, ...]`."""
+    rows = [{"name": m.name, "group": m.group, "task": m.task, "epoch": m.epoch} for m in members]
+    return [row | {key: values[i].tolist() for key, values in columns.items()} for i, row in enumerate(rows)]
 
 
 def members_of(content: Content) -> list[Member]:

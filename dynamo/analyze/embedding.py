@@ -61,10 +61,7 @@ class Embedding(Analysis):
             time = spread_over_time(theta, [member.epoch or 0 for member in members])
             found |= {"epochs": list(time.epochs), "spread": time.spread.tolist()}
             found |= {"spread_early": time.early, "spread_late": time.late, "late_over_early": time.late / time.early}
-        found["members"] = [
-            row | {"theta": point.tolist(), "plane": plane.tolist()}
-            for row, point, plane in zip(described(members), theta, answer.coordinates[:, :2], strict=True)
-        ]
+        found["members"] = described(members, theta=theta, plane=answer.coordinates[:, :2])
         return found
 
     def draw(self, rows: Sequence[Sequence[Result]]) -> Figure:

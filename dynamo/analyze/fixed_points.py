@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dynamo.analysis import pca
 from dynamo.analysis.accuracy_map import PlaneAxes, plane_of
+from dynamo.analysis.averaging import group_means
 from dynamo.analysis.fixed_points import FixedPoints as Solution
 from dynamo.analysis.line_attractor import LineAttractor, angle, line_attractor
 from dynamo.analysis.linearisation import Step, linearise
@@ -23,7 +24,6 @@ from dynamo.analyze.attractors import (
     attractors_at,
     best_theta,
     binary_task,
-    centroids,
     original_at,
     readout_of,
 )
@@ -127,10 +127,7 @@ class FixedPoints(Analysis):
                 "visited": drawn.project(found.seeds.states[mine]).tolist(),
             }
         content["line_shares"] = drawn.shares
-        content["members"] = [
-            row | {"plane": where.tolist()}
-            for row, where in zip(described(run.task.members), plane.members, strict=True)
-        ]
+        content["members"] = described(run.task.members, plane=plane.members)
         return content
 
     def _line(
@@ -220,7 +217,8 @@ def points_of_interest(run: FinishedRun, plane: PlaneAxes) -> list[PointOfIntere
 
     The points between lie on the lines from centroid to centroid: two with two groups, one with more.
     """
-    means, theta = centroids(run), run.task.theta
+    theta = run.task.theta
+    means = group_means(theta, run.groups)
     places = [PointOfInterest(BEST, "best", best_theta(run))]
     places += [PointOfInterest(f"{name} centroid", "centroid", mean, name) for name, mean in means.items()]
     neighbours = list(zip(means, list(means)[1:], strict=False))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import IndexedDataModule
-from dynamo.analysis import bundle_accuracy
+from dynamo.analysis.averaging import base_accuracies
 from dynamo.cli import load_run
 from dynamo.meta import MetaTask
 from dynamo.runs import RunFolder
@@ -139,11 +139,7 @@ class FinishedRun:
     @cached_property
     def base_accuracies(self) -> dict[str, Tensor]:
         """Test accuracy of the base models of every task, float64 `[members of the task]`."""
-        population = self.task.population
-        found: dict[str, list[Tensor]] = {task: [] for task in self.tasks}
-        for bundle, task in zip(population.bundles, population.tasks, strict=True):
-            found[task].append(bundle_accuracy(bundle, task, self.test_batches))
-        return {task: torch.cat(parts) for task, parts in found.items()}
+        return base_accuracies(self.task.population, self.test_batches)
 
     def need_answers(self, what: str) -> None:
         """Refuse an analysis of answers where G was not trained.

@@ -91,10 +91,7 @@ class SemiSupervised(Analysis):
             scratch = self._from_scratch(run, task, labelled)
             found["labels"][str(count)] = _spread("search", reached) | _spread("scratch", scratch)
             found["paths"][str(count)] = [plane.project(search.path).tolist() for search in searches]
-        found["members"] = [
-            row | {"plane": place.tolist()}
-            for row, place in zip(described(run.task.members), plane.members, strict=True)
-        ]
+        found["members"] = described(run.task.members, plane=plane.members)
         return found
 
     def _labels(self, run: FinishedRun, task: str, count: int, draw: int) -> TaskBatch:

@@ -14,7 +14,7 @@ from dynamo.analysis import euclidean_distances, pca, permutation_test
 from dynamo.analysis.mds import classical_mds, smacof_mds
 from dynamo.analysis.similarity import Kind, distance_correlation
 from dynamo.analysis.similarity_sums import SimilaritySums
-from dynamo.analysis.states import emulator_states, population_states
+from dynamo.analysis.states import emulator_states, population_states, state_sizes
 from dynamo.analyze.base import Analysis, Content, Result, check_at_least, described, members_of, title_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures import EmbeddingPanel, map_panel
@@ -92,18 +92,13 @@ class Similarity(Analysis):
             found |= self._clustering("theta", theta, groups, "euclidean")
             found |= self._clustering("plane", answer.coordinates[:, :2], groups, "euclidean")
         found |= {"distances": distances.tolist(), "std": boot.std.tolist()}
-        found["members"] = [
-            row | {"theta": point.tolist(), "mds": place.tolist(), "emulator_distance": float(distance)}
-            for row, point, place, distance in zip(
-                described(members), theta, scaled.coordinates, to_emulators, strict=True
-            )
-        ]
+        found["members"] = described(members, theta=theta, mds=scaled.coordinates, emulator_distance=to_emulators)
         return found
 
     def _sums(self, run: FinishedRun) -> tuple[SimilaritySums, Tensor]:
         """The sums over all base models, and the distance of every emulator to its original `[N]`."""
         population, network, theta = run.task.population, run.task.network, run.task.theta
-        sizes = [bundle.hidden_sizes[0] for bundle in population.bundles for _ in range(bundle.count)]
+        sizes = state_sizes(population)
         gigabytes = 8 * sum(sizes) ** 2 * self.blocks / 2**30
         if gigabytes > MOST_GIGABYTES:
             raise ValueError(

@@ -99,10 +99,7 @@ class WordScores(Analysis):
             "y": grid.y.tolist(),
             "dimensions": theta.shape[1],
             "x_plane": plane.project(best).tolist(),
-            "members": [
-                row | {"plane": place.tolist()}
-                for row, place in zip(described(run.task.members), plane.members, strict=True)
-            ],
+            "members": described(run.task.members, plane=plane.members),
         }
         for name, standardise in SCORES.items():
             scores = torch.full((len(points),), torch.nan, dtype=torch.float64)
