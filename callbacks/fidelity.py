@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from typing import Any, ClassVar
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
@@ -25,7 +23,8 @@ class FidelityTable(Callback):
 
     Measures, per member: share of hidden variance explained, KL and agreement of the outputs, accuracy of the
     emulator and of the original. Logs the means `val/variance_explained`, `val/kl`, `val/agreement`,
-    `val/accuracy`, `val/original_accuracy`, and `val/loss` (unexplained variance + lambda * KL); the groups'
+    `val/accuracy`, `val/original_accuracy`, and `val/loss` (unexplained variance + lambda * KL); where the states have
+    several stages, those by themselves too, `val/variance_explained/stage1` and so on; the groups'
     `val/agreement/GROUP` and `val/variance_explained/GROUP`; the worst member's `val_worst/agreement` and its name in
     `results/fidelity_val.json`; the figure `fidelity/val`. The same with `test`. Hooks: the batches and the end of
     validation and test. Cost: one pass of all members and emulators over the split, plus a picture.
@@ -77,10 +76,10 @@ class FidelityTable(Callback):
             return
         for sums, part in zip(self._sums, self._parts, strict=bool(self._sums)):
             for found in pl_module.compare(batch, part):
-                mask = found.batch.real_steps(pl_module.burn_in)
-                sums.update(
-                    found.original, (found.mapped,), found.emulated, found.batch.targets, mask, found.batch.lengths
-                )
+                items, mapped = found.batch, found.mapped
+                steps = None if items.images else items.real_steps(pl_module.burn_in)
+                lengths = None if items.images else items.lengths
+                sums.update(found.original, mapped, found.emulated, items.targets, steps, lengths)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the ranks together, log and draw."""
@@ -115,8 +114,8 @@ class FidelityTable(Callback):
         except ValueError as error:
             remedy = f"data.init_args.{stage}_items"
             raise UserError(f"{error}; trainer.limit_{stage}_batches leaves a task out, {remedy} does not.") from error
-        found = Fidelity(**{key: torch.cat([getattr(r, key) for r in results]) for key in asdict(results[0])})
-        scalars = {key: values.mean() for key, values in asdict(found).items()}
+        found = Fidelity.join(results)
+        scalars = {key: values.mean() for key, values in found.columns().items()}
         scalars["loss"] = 1 - scalars["variance_explained"] + pl_module.output_weight * scalars["kl"]
         groups = [member.group for member in pl_module.members]
         for name in dict.fromkeys(groups):
@@ -134,13 +133,13 @@ class FidelityTable(Callback):
         worst = int(found.agreement.argmin())
         if stage == "test":
             log.info(f"worst emulator: {names[worst]}, agreement {float(found.agreement[worst]):.3f}")
-        table = {key: values.tolist() for key, values in asdict(found).items()}
+        table = {key: values.tolist() for key, values in found.columns().items()}
         run_folder(trainer).write_result(
             f"fidelity_{stage}",
             {
                 "step": trainer.global_step,
                 "worst": names[worst],
-                "mean": {key: float(values.mean()) for key, values in asdict(found).items()},
+                "mean": {key: float(values.mean()) for key, values in found.columns().items()},
                 "members": [
                     {"name": name, **{key: values[i] for key, values in table.items()}} for i, name in enumerate(names)
                 ],

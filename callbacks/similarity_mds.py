@@ -28,9 +28,9 @@ class Similarities:
     """What one epoch has to say.
 
     Attributes:
-        distances: between the base models' hidden states `[N, N]`.
+        distances: between the base models' hidden states `[N, N]`, mean over the stages where there are several.
         scaled: their two-dimensional scaling.
-        emulators: distance of every emulator's states to those of its original `[N]`.
+        emulators: distance of every emulator's states to those of its original `[N]`, mean over the stages.
         theta: distances between the points of the map `[N, N]`.
         plane: PCA of theta.
         agreement: correlation of the two kinds of distance over all pairs; None where one of them does not vary.
@@ -52,11 +52,13 @@ class SimilarityMDS(MapCallback):
     pairs), `similarity/emulators` and `similarity/emulators_worst` (mean and largest distance of an emulator to its
     original). Hook: the end of a training epoch. Many processes share the items and put their sums together. Cost: one
     pass of members and emulators over `items` validation items and N products of their states (once also F^2 numbers,
-    F the hidden units of all members; above 1 GiB the callback keeps still), and a picture.
+    F the hidden units of all members, or the sum of this over stages; above 1 GiB the callback keeps still), and a
+    picture.
 
     Args:
         every_n_epochs: how often; 0 turns it off.
-        items: validation items of each task that all networks read; every real step of an item is a sample.
+        items: validation items of each task that all networks read; every real step of an item is a sample, of
+            feature maps as many positions as `dynamo.analysis.states.POSITIONS` says.
         measure: svcca, pwcca, cka or procrustes.
         variance: share of the variance that SVCCA and PWCCA keep.
     """
@@ -78,33 +80,43 @@ class SimilarityMDS(MapCallback):
 
     def compute(self, trainer: Trainer, task: MetaTask) -> Similarities:
         """The distances; every rank reads its share of the items and adds up the sums of all."""
-        sizes = state_sizes(task.population)
-        if len(sizes) < 3:
+        try:
+            sizes = state_sizes(task.population, task.network)
+        except ValueError as error:
+            raise NothingToShowError(str(error)) from error
+        if len(sizes[0]) < 3:
             raise NothingToShowError("distances between fewer than three networks are no map")
-        if 8 * sum(sizes) ** 2 > MOST_BYTES:
-            raise NothingToShowError(f"{len(sizes)} networks are many; `dynamo analyze similarity` compares them")
-        base = SimilaritySums(sizes) if self._base is None else None
-        pairs = [SimilaritySums([size, task.network.hidden_size]) for size in sizes]
+        if 8 * sum(sum(stage) ** 2 for stage in sizes) > MOST_BYTES:
+            raise NothingToShowError(f"{len(sizes[0])} networks are many; `dynamo analyze similarity` compares them")
+        base = [SimilaritySums(stage) for stage in sizes] if self._base is None else []
+        pairs = [
+            [SimilaritySums([size, units]) for size in stage]
+            for stage, units in zip(sizes, task.network.hidden_sizes, strict=True)
+        ]
         batch = held_out(trainer, task, self.items, trainer.global_rank, trainer.world_size)
         if batch:
             originals = population_states(task.population, batch, task.burn_in)
             emulators = emulator_states(task.network, task.theta, batch, task.burn_in)
-            if base is not None:
-                base.update(originals)
-            for pair, original, emulator in zip(pairs, originals, emulators, strict=True):
-                pair.update([original, emulator])
+            for one, states in zip(base, originals, strict=bool(base)):
+                one.update(states)
+            for stage in zip(pairs, originals, emulators, strict=True):
+                for pair, original, emulator in zip(*stage, strict=True):
+                    pair.update([original, emulator])
         try:
-            if base is not None:
-                distances = _of_all(trainer, task, base).distances(self.measure, self.variance)
+            if self._base is None:
+                distances = torch.stack([self._distances(trainer, task, one) for one in base]).mean(0)
                 self._base = distances, smacof_mds(distances)
-            sums = [_of_all(trainer, task, pair) for pair in pairs]
-            to_originals = [one.distances(self.measure, self.variance)[0, 1] for one in sums]
+            each = [torch.stack([self._distances(trainer, task, pair)[0, 1] for pair in stage]) for stage in pairs]
         except ValueError as error:
             raise NothingToShowError(f"{error} (similarity_mds.items is {self.items})") from error
         assert self._base is not None
         theta = euclidean_distances(task.theta)
         agreement = _agreement(self._base[0], theta)
-        return Similarities(*self._base, torch.stack(to_originals), theta, pca(task.theta), agreement)
+        return Similarities(*self._base, torch.stack(each).mean(0), theta, pca(task.theta), agreement)
+
+    def _distances(self, trainer: Trainer, task: MetaTask, sums: SimilaritySums) -> Tensor:
+        """The distances of the sums of all ranks."""
+        return _of_all(trainer, task, sums).distances(self.measure, self.variance)
 
     def draw(self, trainer: Trainer, task: MetaTask, answer: Similarities) -> None:
         """The two planes and the scatter, and the scalars."""
@@ -113,10 +125,11 @@ class SimilarityMDS(MapCallback):
         if answer.agreement is not None:
             scalars["theta_r"] = answer.agreement
         note = None if answer.agreement is None else f"r = {answer.agreement:.2f}"
+        stages, measure = len(task.network.hidden_sizes), self.measure.upper()
         places = EmbeddingPanel(
             coordinates=answer.scaled.coordinates,
             groups=[member.group for member in task.members],
-            title=f"{self.measure.upper()} of hidden states",
+            title=f"{measure} of hidden states" if stages == 1 else f"{measure}, mean of {stages} stages",
             axis_name="MDS",
         )
         epoch = f"theta, epoch {trainer.current_epoch + 1}"
@@ -131,7 +144,7 @@ class SimilarityMDS(MapCallback):
                 answer.theta,
                 note,
                 emulators=answer.emulators,
-                label_a=f"{self.measure.upper()} distance",
+                label_a=f"{measure} distance",
             ),
         )
         if board is not None:

@@ -2,7 +2,10 @@
 
 from datamodules.ag_news import AGNewsDataModule
 from datamodules.base import IndexedDataModule, Resident, TaskData
+from datamodules.cifar100 import CIFAR100DataModule
+from datamodules.digits import DigitsDataModule
 from datamodules.download import DataError
+from datamodules.images import ImageDataModule, ImageSplit
 from datamodules.imdb import IMDBDataModule
 from datamodules.joint import JointDataModule
 from datamodules.synthetic import SyntheticSentimentDataModule
@@ -10,8 +13,12 @@ from datamodules.text import TextDataModule
 
 __all__ = [
     "AGNewsDataModule",
+    "CIFAR100DataModule",
     "DataError",
+    "DigitsDataModule",
     "IMDBDataModule",
+    "ImageDataModule",
+    "ImageSplit",
     "IndexedDataModule",
     "JointDataModule",
     "Resident",

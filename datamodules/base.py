@@ -6,7 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,7 @@ class IndexedDataModule(LightningDataModule):
     Subclasses set `classes` and `vocab_size` in `__init__` and implement `load` and `vocabulary_digest`.
 
     Attributes:
+        policies: the ways of augmenting that its readers may name.
         classes: task -> class names; known before `setup`.
         vocab_size: rows of the table of word vectors; known before `setup`; 0 for images.
         batch_size: items per member, step and process in training.
@@ -92,6 +93,7 @@ class IndexedDataModule(LightningDataModule):
         test_items: the same for the test split.
     """
 
+    policies: ClassVar[tuple[str, ...]] = ("none",)
     classes: dict[str, tuple[str, ...]]
     vocab_size: int
 
@@ -187,13 +189,10 @@ class IndexedDataModule(LightningDataModule):
 
     def gather(self, task: str, batch: IndexBatch) -> TaskBatch:
         """The items an `IndexBatch` names, on the device of its indices."""
-        key = (task, batch.split, batch.indices.device)
-        if key not in self._on_device:
-            self._on_device[key] = self.data[task].split(batch.split).to(batch.indices.device)
         rng = None
         if batch.step >= 0:
             rng = np.random.default_rng([_GATHER, self.seed, batch.step, self._placement()[0]])
-        return self._on_device[key].gather(batch.indices, batch.longest, rng)
+        return self._resident(task, batch).gather(batch.indices, batch.longest, rng)
 
     def batch(self, split: str, task: str, indices: Tensor | Sequence[int]) -> TaskBatch:
         """The items at explicit positions of a split (`[B]` or `[N, B]`), on the CPU, read as in evaluation.
@@ -239,6 +238,24 @@ class IndexedDataModule(LightningDataModule):
             drawn[task] = self.batch("train", task, torch.from_numpy(chosen))
         return drawn
 
+    def check_readers(self, readers: Sequence[Reader]) -> None:
+        """Refuse readers of a task or policy that is not here, by ValueError; asked before a run begins."""
+        for number, reader in enumerate(readers):
+            if reader.task not in self.classes:
+                raise ValueError(f"a member reads task {reader.task!r}, but the data has {', '.join(self.tasks)}.")
+            if reader.policy not in self.policies:
+                raise ValueError(
+                    f"member {number} (the first is 0) has policy {reader.policy!r}, but {type(self).__name__} knows "
+                    f"{', '.join(self.policies)}: correct the policy of its group."
+                )
+
+    def _resident(self, task: str, batch: IndexBatch) -> Resident:
+        """The split an `IndexBatch` is of, moved once to the device of its indices."""
+        key = (task, batch.split, batch.indices.device)
+        if key not in self._on_device:
+            self._on_device[key] = self.data[task].split(batch.split).to(batch.indices.device)
+        return self._on_device[key]
+
     def _placement(self) -> tuple[int, int]:
         """Rank and world size; 0 and 1 without a trainer."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
@@ -251,10 +268,8 @@ class IndexedDataModule(LightningDataModule):
         if not module.readers:
             raise ValueError(f"{type(module).__name__}.readers is empty: a population needs a member.")
         grouped: dict[str, list[Reader]] = {task: [] for task in self.tasks}
+        self.check_readers(module.readers)
         for reader in module.readers:
-            if reader.task not in grouped:
-                known = ", ".join(self.tasks)
-                raise ValueError(f"a member reads task {reader.task!r}, but the data has {known}.")
             grouped[reader.task].append(reader)
         return {task: members for task, members in grouped.items() if members}
 

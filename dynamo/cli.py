@@ -18,13 +18,13 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 import callbacks
-import datamodules  # noqa: F401 - so that a configuration may say `class_path: IMDBDataModule`
+import datamodules  # a configuration may also say `class_path: IMDBDataModule`
 import dynamo
 from dynamo.checkpointing import AtomicCheckpointIO
 from dynamo.memory import keep_memory
 from dynamo.options import PlainParser
 from dynamo.runs import RunFolder
-from dynamo.types import UserError
+from dynamo.types import HasReaders, UserError
 
 CALLBACKS = {
     "checkpoint": callbacks.RunCheckpoint,
@@ -119,6 +119,8 @@ class DynamoCLI(LightningCLI):
         """Errors in options are the user's to mend: one line, no traceback."""
         try:
             super().instantiate_classes()
+            if isinstance(self.model, HasReaders) and isinstance(self.datamodule, datamodules.IndexedDataModule):
+                self.datamodule.check_readers(self.model.readers)
         except ValueError as error:
             raise UserError(_first_cause(str(error))) from error
 

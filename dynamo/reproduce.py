@@ -143,6 +143,26 @@ def asked(words: Sequence[str]) -> dict[str, Any]:
     return options_of(parse(kinds[words[1]], words[2:])[0])
 
 
+def overridden(commands: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[list[str]]:
+    """The stages with options of the command line added to every training and test.
+
+    Args:
+        commands: the stages.
+        overrides: what `dynamo reproduce` does not know itself, such as `--data.init_args.root DIR`.
+
+    Raises:
+        UserError: it is no option of the data or the trainer, which all stages share.
+    """
+    names = [word for word in overrides if word.startswith("-")]
+    foreign = [word for word in names if not word.startswith(("--data.", "--trainer."))]
+    if foreign or (overrides and not overrides[0].startswith("-")):
+        raise UserError(
+            f"dynamo reproduce has no option {(foreign or overrides)[0]!r}; besides its own it takes --data.* and "
+            "--trainer.*, for all trainings and tests of a figure."
+        )
+    return [[*words, *overrides] if words[0] in ("fit", "test") else list(words) for words in commands]
+
+
 def resumed(words: Sequence[str], folder: RunFolder) -> list[str]:
     """The stage's command; a training that was interrupted goes on where it stopped."""
     if words[0] == "fit" and folder.started() and "--ckpt_path" not in words:
@@ -157,10 +177,11 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--scale", default="laptop", help="laptop (default) or full (GPUs)")
     parser.add_argument("--seeds", type=int, default=1, help="how many meta-models, each from its own seed")
     parser.add_argument("--dry-run", action="store_true", help="print the stages, run nothing")
-    options = parser.parse_args(list(args))
+    parser.epilog = "--data.* and --trainer.* go to all trainings and tests: --data.init_args.root DIR"
+    options, overrides = parser.parse_known_args(list(args))
     if options.seeds < 1:
         raise UserError(f"--seeds is {options.seeds}; at least one meta-model is needed.")
-    commands = stages(options.figure, options.scale, options.seeds)
+    commands = overridden(stages(options.figure, options.scale, options.seeds), overrides)
     began = time.perf_counter()
     folder = RunFolder(Path())
     for number, words in enumerate(commands, start=1):

@@ -25,8 +25,10 @@ class TaskBatch(NamedTuple):
     when all members read the same ones (everything else).
 
     Attributes:
-        inputs: token ids `[B, T]` or `[N, B, T]` (0 is padding, on the right), or images `[B, 3, 32, 32]`.
-        targets: class indices `[B]` or `[N, B]`.
+        inputs: token ids `[B, T]` or `[N, B, T]` (0 is padding, on the right), or images `[B, 3, 32, 32]` or
+            `[N, B, 3, 32, 32]`.
+        targets: class indices `[B]` or `[N, B]`; in training, where images are mixed, also the share of every class
+            `[B, C]` or `[N, B, C]`, float.
         lengths: real steps of every item, at least 1, `[B]` or `[N, B]`; for images 1.
     """
 
@@ -34,12 +36,17 @@ class TaskBatch(NamedTuple):
     targets: Tensor
     lengths: Tensor
 
+    @property
+    def images(self) -> bool:
+        """Whether the items are images; else they are sequences of token ids."""
+        return self.inputs.dim() >= 4
+
     def real_steps(self, burn_in: int = 0) -> Tensor:
-        """Which steps are neither padding nor burn-in: bool `[..., B, T]`.
+        """Which steps are neither padding nor burn-in: bool `[..., B, T]`; for images, which all count, `[..., B, 1]`.
 
         The last real step always counts, so that an item no longer than the burn-in is not lost.
         """
-        steps = torch.arange(self.inputs.shape[-1], device=self.inputs.device)
+        steps = torch.arange(1 if self.images else self.inputs.shape[-1], device=self.inputs.device)
         last = self.lengths.unsqueeze(-1) - 1
         return (steps <= last) & (steps >= last.clamp(max=burn_in))
 
@@ -56,6 +63,15 @@ class Trajectory(NamedTuple):
     hidden: tuple[Tensor, ...]
     output: Tensor
 
+    def in_steps(self) -> Trajectory:
+        """The same with every stage as `[N, B, T, H]` and the output as `[N, B, T, C]`, whatever the network.
+
+        The positions of a feature map are its steps (they share V_n as time steps do), one answer is one step. No
+        copy is made of maps that lie in memory channels last.
+        """
+        hidden = tuple(h if h.dim() == 4 else h.movedim(2, -1).flatten(2, 3) for h in self.hidden)
+        return Trajectory(hidden, self.output if self.output.dim() == 4 else self.output.unsqueeze(2))
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -67,12 +83,14 @@ class Reader:
             class-balanced.
         seed: decides the order of the items.
         subset_seed: decides which items make up a fraction below 1.
+        policy: how its training images are augmented; "none" for text.
     """
 
     task: str
     fraction: float = 1.0
     seed: int = 0
     subset_seed: int = 0
+    policy: str = "none"
 
 
 @runtime_checkable

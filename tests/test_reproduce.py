@@ -112,6 +112,16 @@ def test_done_is_skipped_and_interrupted_resumed(ran: list[list[str]], capsys: p
     assert "goes on where it stopped" in said
 
 
+def test_options_of_data_and_trainer_go_to_every_training(ran: list[list[str]]) -> None:
+    main(["reproduce", "fig", "--data.init_args.root", "elsewhere", "--seeds", "1", "--trainer.accelerator=cpu"])
+    extra = "--data.init_args.root elsewhere --trainer.accelerator=cpu"
+    assert [shlex.join(command) for command in ran] == [
+        f"fit -c configs/p.yaml {extra}",
+        f"fit -c configs/p.yaml --seed_everything 0 --run runs/m/seed=0 {extra}",
+        "analyze embedding --run runs/m/seed=0 --out runs/m",
+    ]
+
+
 def test_an_analysis_is_repeated_for_other_runs_and_newer_weights(ran: list[list[str]]) -> None:
     for run in ("runs/p", "runs/m/seed=0", "runs/m/seed=1"):
         RunFolder(Path(run)).write_result("fit", {})
@@ -156,6 +166,9 @@ def test_a_stage_that_fails_stops_the_rest(
         (["colours"], "no figure 'colours'; choose one of fig, other"),
         (["fig", "--scale", "huge"], "no scale 'huge', only laptop, small"),
         (["fig", "--seeds", "0"], "--seeds is 0"),
+        (["fig", "--seed", "2"], "no option '--seed'"),
+        (["fig", "--model.init_args.lr", "1"], "no option '--model.init_args.lr'; besides its own it takes --data.*"),
+        (["fig", "fig3_tasks"], "no option 'fig3_tasks'"),
     ],
 )
 def test_wrong_words(ran: list[list[str]], words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

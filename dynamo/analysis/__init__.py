@@ -21,6 +21,7 @@ from dynamo.analysis.averaging import (
     bundle_accuracy,
     group_means,
     mean_points,
+    with_own_statistics,
 )
 from dynamo.analysis.clustering import (
     GroupDistances,
@@ -129,6 +130,7 @@ __all__ = [
     "svcca",
     "train_from_scratch",
     "visited_states",
+    "with_own_statistics",
     "word_effects",
     "word_scores",
 ]

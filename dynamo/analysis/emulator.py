@@ -7,11 +7,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from dynamo.types import TaskBatch
+from dynamo.types import TaskBatch, Trajectory
 
 
 class Emulator(Protocol):
-    """What the map asks of a meta-model, recurrent or other."""
+    """What the map asks of a meta-model, recurrent or residual."""
 
     @property
     def dimensions(self) -> int:
@@ -25,7 +25,16 @@ class Emulator(Protocol):
 
     @property
     def vocabulary(self) -> int:
-        """Number of token ids; asked for only where the items are made of whole numbers."""
+        """Number of token ids, 0 where it reads images; asked for only where the items are made of whole numbers."""
+        ...
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Its units in every stage of `Trajectory.hidden`: `(S,)` where it is recurrent."""
+        ...
+
+    def __call__(self, theta: Tensor, inputs: Tensor, task: str) -> Trajectory:
+        """What the networks at points `[P, D]` go through on the same inputs, each with a batch `B`."""
         ...
 
     def prepare(self, inputs: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -13,10 +14,13 @@ from dynamo.types import Trajectory
 _SCALARS = ("items", "steps", "divergence", "agreeing", "correct", "original_correct")
 """What is summed per member besides the hidden states."""
 
+_VALUES: Final = {"cpu": 2**17, "cuda": 2**24}
+"""So many numbers of a member's feature maps are taken in at once: on a CPU the float64 copies stay in its caches."""
+
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well does each emulator follow its original? Tensors `[N]`, float64 on the CPU.
+    """How well does each emulator follow its original? Tensors `[N]`, but for the stages, float64 on the CPU.
 
     Attributes:
         variance_explained: share of the variance of h that V(s) accounts for; 1 is perfect, 0 is no better
@@ -25,6 +29,7 @@ class Fidelity:
         agreement: share of items which both give the same class at the last real step.
         accuracy: share of items which the emulator gives the right class.
         original_accuracy: share of items which the base model gives the right class.
+        stage_variance_explained: `variance_explained` of every stage, `[N, stages]`.
     """
 
     variance_explained: Tensor
@@ -32,6 +37,19 @@ class Fidelity:
     agreement: Tensor
     accuracy: Tensor
     original_accuracy: Tensor
+    stage_variance_explained: Tensor
+
+    def columns(self) -> dict[str, Tensor]:
+        """All of it as `[N]` by name; the stages only where there are several, as `variance_explained/stage1`, ..."""
+        found: dict[str, Tensor] = {field.name: getattr(self, field.name) for field in fields(self)}
+        stages = found.pop("stage_variance_explained").unbind(1)
+        each = {f"variance_explained/stage{number}": values for number, values in enumerate(stages, start=1)}
+        return found | (each if len(each) > 1 else {})
+
+    @classmethod
+    def join(cls, parts: Sequence[Fidelity]) -> Fidelity:
+        """Those of several bundles as one, in order; they have equally many stages."""
+        return cls(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
 
 class FidelitySums:
@@ -83,11 +101,11 @@ class FidelitySums:
         steps = None if real_steps is None else real_steps.flatten().nonzero().squeeze(1)
         for stage, (truth, guess) in enumerate(zip(original.hidden, mapped_hidden, strict=True)):
             for n in range(self.members):  # one member at a time: float64 copies of all would not fit
-                h = _rows(truth[n], steps, channels_first=real_steps is None)
-                error = (h - _rows(guess[n], steps, channels_first=real_steps is None)).square().sum()
-                mean = h.sum(0) / max(len(h), 1)
-                spread = (h - mean).square().sum(0)
-                self._add_moments(stage, n, len(h), error.cpu(), mean.cpu(), spread.cpu())
+                for h, emulated in _parts(truth[n], guess[n], steps):
+                    error = (h - emulated).square().sum()
+                    mean = h.sum(0) / max(len(h), 1)
+                    spread = (h - mean).square().sum(0)
+                    self._add_moments(stage, n, len(h), error.cpu(), mean.cpu(), spread.cpu())
         for n in range(self.members):
             self._add_outputs(n, original.output[n], emulated_output[n], targets, steps, lengths)
 
@@ -159,6 +177,7 @@ class FidelitySums:
             agreement=agreeing / items,
             accuracy=correct / items,
             original_accuracy=original_correct / items,
+            stage_variance_explained=torch.stack(stages, dim=1),
         )
 
     def _parts(self) -> list[Tensor]:
@@ -228,10 +247,18 @@ def _double(tensor: Tensor) -> Tensor:
     return (tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()).double()
 
 
-def _rows(values: Tensor, steps: Tensor | None, channels_first: bool = False) -> Tensor:
-    """The counted rows of one member's `[B, T, H]`, `[B, C]` or `[B, c, h, w]` as float64 `[rows, width]`."""
-    if channels_first:
-        values = values.movedim(1, -1)
+def _parts(truth: Tensor, guess: Tensor, steps: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows of one member's states and their emulation: of maps `[B, c, h, w]` part by part, a position a row."""
+    if steps is not None:
+        yield _rows(truth, steps), _rows(guess, steps)
+        return
+    images = max(1, _VALUES.get(truth.device.type, 2**24) // max(1, truth[:1].numel()))
+    for own, emulated in zip(truth.split(images), guess.split(images), strict=True):
+        yield _rows(own.movedim(1, -1), None), _rows(emulated.movedim(1, -1), None)
+
+
+def _rows(values: Tensor, steps: Tensor | None) -> Tensor:
+    """The counted rows, or all, of one member's `[B, T, H]`, `[B, C]` or `[B, h, w, c]` as float64 `[rows, width]`."""
     values = values.flatten(0, -2)
     return _double(values if steps is None else values[steps])
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynamo.analysis.averaging import accuracy_at, bundle_accuracy
-from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.analysis.emulator import Emulator
 from dynamo.population.base import Bundle
 from dynamo.types import TaskBatch
 
@@ -33,7 +33,7 @@ class Interpolation:
 
 
 def interpolate(
-    network: RecurrentMetaModel,
+    network: Emulator,
     theta_a: Tensor,
     theta_b: Tensor,
     task: str,

@@ -8,18 +8,19 @@ from itertools import islice
 
 import torch
 import torch.nn.functional as nnf
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from dynamo.analysis.emulator import check_task
-from dynamo.meta.recurrent import RecurrentMetaModel
-from dynamo.population.base import Bundle
+from dynamo.analysis.emulator import Emulator, check_task
+from dynamo.population.base import Bundle, last_step
 from dynamo.population.optimisation import adam, check_finite, clip_per_member, learning_rate_factor
 from dynamo.population.recurrent import RecurrentBundle
-from dynamo.population.task import last_step
+from dynamo.population.residual import ResidualBundle
 from dynamo.types import TaskBatch
 
 _REMEDY = "Lower lr."
+Trainable = RecurrentBundle | ResidualBundle
+"""Bundles whose networks can be made anew, and trained."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def draw_labels(targets: Tensor, count: int, seed: int) -> Tensor:
 
 
 def search(
-    network: RecurrentMetaModel,
+    network: Emulator,
     task: str,
     labelled: TaskBatch,
     *,
@@ -114,15 +115,15 @@ def search(
         ValueError: items that the network cannot read, or an option out of its range.
         DivergenceError: the loss is no longer finite.
 
-    Source: Figure 7, which gives the number of iterates and the start. Not given in the paper: step size, batch size
-    and momentum.
+    Source: Figure 7 (number of iterates, start). Not given in the paper: step size, batch size and momentum.
     """
     _check_options(steps, lr, batch_size, momentum)
     _check_map(network, task, [labelled], start, dimensions)
+    assert isinstance(network, nn.Module)
     with torch.inference_mode(False), torch.enable_grad():
         # Copies without a gradient, also of weights made under inference_mode, which autograd refuses to keep.
         weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        theta = weights["embedding.weight"].new_zeros(1, network.dimensions)
+        theta = next(iter(network.parameters())).detach().new_zeros(1, network.dimensions)
         if start is not None:
             theta.copy_(start.detach())
         items = _stack([labelled], theta.device)
@@ -142,7 +143,7 @@ def search(
 
 
 def search_many(
-    network: RecurrentMetaModel,
+    network: Emulator,
     task: str,
     labelled: Sequence[TaskBatch],
     *,
@@ -173,14 +174,15 @@ def train_from_scratch(
     clip: float = 1.0,
     warmup_steps: int = 20,
     seed: int = 0,
-) -> RecurrentBundle:
+) -> Bundle:
     """How good is a network of the base architecture that has seen nothing but these labels?
 
-    The control for `search`, trained as the population was: Adam, a cosine schedule with a warm-up, each member's
-    gradient clipped by itself. Member i reads draw i alone; none depends on the others.
+    The control for `search`, trained as populations of recurrent networks are: Adam, a cosine schedule with a warm-up,
+    each member's gradient clipped by itself. Member i reads draw i alone; none depends on the others. Images are not
+    augmented, and batch norms learn their statistics from the labelled ones.
 
     Args:
-        bundle: N fresh networks (`RecurrentBundle.initialise`); they stay as they are.
+        bundle: N fresh networks (`initialise`); they stay as they are.
         labelled: N draws of k labelled items.
         steps: optimiser steps.
         lr: learning rate of Adam.
@@ -193,28 +195,28 @@ def train_from_scratch(
         The trained networks, frozen.
 
     Raises:
-        ValueError: as many draws as networks are needed, and networks that can be trained; otherwise as `search`.
+        ValueError: as many draws as networks are needed, and networks of ours; otherwise as `search`.
         DivergenceError: a loss is no longer finite.
 
     Source: not in the paper.
     """
-    if not isinstance(bundle, RecurrentBundle):
-        raise ValueError(f"training from scratch needs recurrent networks of ours, not a {type(bundle).__name__}")
+    if not isinstance(bundle, Trainable):
+        raise ValueError(f"training from scratch needs networks of ours, not a {type(bundle).__name__}")
     _check_options(steps, lr, batch_size)
     if len(labelled) != bundle.count:
         raise ValueError(f"{bundle.count} networks were given {len(labelled)} draws of labels; each learns its own")
-    _check_items(labelled, bundle.embedding.shape[1], bundle.classes)
+    _check_items(labelled, bundle.settings.get("vocab_size", 0), bundle.classes)
     if len(sizes := {len(draw.targets) for draw in labelled}) > 1:
         raise ValueError(f"the draws have {min(sizes)} to {max(sizes)} labels; give every network as many")
     names = [f"draw {index}" for index in range(bundle.count)]
     factor = learning_rate_factor("cosine", steps, warmup_steps)
     with torch.inference_mode(False), torch.enable_grad():
-        items_of_all = _stack(labelled, bundle.embedding.device)
-        trained = bundle.take(range(bundle.count)).to(bundle.embedding.device)
+        items_of_all = _stack(labelled, next(bundle.parameters()).device)
+        trained = bundle.take(range(bundle.count)).train()
         optimizer = adam([{"params": list(trained.parameters())}], lr)
         for step, items in enumerate(islice(_minibatches(items_of_all, batch_size, seed), steps)):
             optimizer.param_groups[0]["lr"] = lr * factor(step)
-            losses = _cross_entropy(last_step(trained(items).output, items.lengths), items.targets)
+            losses = trained.losses(items, _cross_entropy)
             check_finite(losses.detach(), names, step, _REMEDY)
             optimizer.zero_grad()
             losses.sum().backward()
@@ -230,7 +232,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _minibatches(labelled: TaskBatch, batch_size: int | None, seed: int) -> Iterator[TaskBatch]:
-    """Items `[N, B, T]` out of `[N, k, T]`, without end; every item is read once before any is read again.
+    """Items `[N, B, ...]` out of `[N, k, ...]`, without end; every item is read once before any is read again.
 
     The same places for all N, whose items differ anyway: what one draw reads does not depend on who is beside it.
     """
@@ -248,25 +250,24 @@ def _minibatches(labelled: TaskBatch, batch_size: int | None, seed: int) -> Iter
 
 
 def _stack(labelled: Sequence[TaskBatch], device: torch.device) -> TaskBatch:
-    """Draws of k items as one batch `[N, k, T]` on the device, padded to the longest."""
-    longest = max(draw.inputs.shape[1] for draw in labelled)
-    return TaskBatch(
-        torch.stack([nnf.pad(draw.inputs, (0, longest - draw.inputs.shape[1])) for draw in labelled]).to(device),
-        torch.stack([draw.targets for draw in labelled]).to(device),
-        torch.stack([draw.lengths for draw in labelled]).to(device),
-    )
+    """Draws of k items as one batch `[N, k, ...]` on the device, sequences padded to the longest."""
+    longest = max(draw.inputs.shape[-1] for draw in labelled)
+    padded = [draw._replace(inputs=nnf.pad(draw.inputs, (0, longest - draw.inputs.shape[-1]))) for draw in labelled]
+    return TaskBatch(*(torch.stack(values).to(device) for values in zip(*padded, strict=True)))
 
 
 def _check_items(labelled: Sequence[TaskBatch], vocabulary: int, classes: int) -> None:
-    """Refuse labelled items that a network cannot read."""
+    """Refuse labelled items that a network cannot read; one without a vocabulary reads images."""
     if not labelled:
         raise ValueError("there is no draw of labels to learn from; give one at least")
+    form, dims = ("[k, T]", 2) if vocabulary else ("[k, 3, 32, 32]", 4)
     for index, draw in enumerate(labelled):
-        if draw.inputs.ndim != 2 or not draw.inputs.numel():
-            raise ValueError(f"draw {index} must hold items [k, T], one at least, got {list(draw.inputs.shape)}")
-        limits = ((0, vocabulary - 1), (0, classes - 1), (1, draw.inputs.shape[1]))  # of inputs, targets, lengths
+        if draw.inputs.ndim != dims or not draw.inputs.numel():
+            raise ValueError(f"draw {index} must hold items {form}, one at least, got {list(draw.inputs.shape)}")
+        inputs, longest = ((0, vocabulary - 1), draw.inputs.shape[1]) if vocabulary else ((-torch.inf, torch.inf), 1)
+        limits = (inputs, (0, classes - 1), (1, longest))
         for what, values, (least, most) in zip(("token ids", "classes", "lengths"), draw, limits, strict=True):
-            if int(values.min()) < least or int(values.max()) > most:
+            if float(values.min()) < least or float(values.max()) > most:
                 raise ValueError(f"draw {index} has {what} outside {least}..{most}, which this network cannot read")
 
 
@@ -283,7 +284,7 @@ def _check_options(steps: int, lr: float, batch_size: int | None, momentum: floa
 
 
 def _check_map(
-    network: RecurrentMetaModel,
+    network: Emulator,
     task: str,
     labelled: Sequence[TaskBatch],
     start: Tensor | None,

@@ -42,6 +42,21 @@ class Attractors:
         return ((self.seeds.owner == point) & self.found.converged).nonzero().flatten()
 
 
+def recurrent_network(run: FinishedRun) -> RecurrentMetaModel:
+    """The meta-model, where it is one that has attractors and reads words.
+
+    Raises:
+        UserError: it is none.
+    """
+    network = run.task.network
+    if not isinstance(network, RecurrentMetaModel):
+        raise UserError(
+            f"this analysis needs a recurrent network that reads words, and {run.folder.root} is the run of a "
+            f"{type(network).__name__}; `dynamo analyze --help` names the others, which are for all networks."
+        )
+    return network
+
+
 def binary_task(run: FinishedRun, task: str | None) -> str:
     """The task that attractors are looked at for: as asked, else the first with two classes.
 
@@ -61,14 +76,15 @@ def binary_task(run: FinishedRun, task: str | None) -> str:
 
 def readout_of(run: FinishedRun, task: str) -> Tensor:
     """The direction `[S]` in which the positive-minus-negative logit grows; for an LSTM followed by zeros for c."""
-    weight = run.task.network.get_parameter(f"heads.{task}.weight").detach()
+    network = recurrent_network(run)
+    weight = network.get_parameter(f"heads.{task}.weight").detach()
     direction = weight[1] - weight[0]
-    return torch.cat([direction, torch.zeros_like(direction)]) if run.task.network.architecture == "lstm" else direction
+    return torch.cat([direction, torch.zeros_like(direction)]) if network.architecture == "lstm" else direction
 
 
 def resting_input(run: FinishedRun, task: str, kind: RestingInput) -> Tensor:
     """x* `[E]` of the meta-model: the mean word vector over the held-out items, or zero."""
-    table = run.task.network.embedding.weight.detach()
+    table = recurrent_network(run).embedding.weight.detach()
     if kind == "zero":
         return torch.zeros_like(table[0])
     return mean_input(table, [batch[task] for batch in run.held_out_batches if task in batch])
@@ -88,14 +104,14 @@ def attractors_at(
         items: held-out items that the seeds are drawn from.
         tolerance: of q.
     """
-    batch = run.batch("val", task, run.loaded.drawn("val", task, items))
+    network, batch = recurrent_network(run), run.batch("val", task, run.loaded.drawn("val", task, items))
     parts = [
-        visited_states(states_of(run.task.network, chunk, batch, task), batch.lengths, seeds).states
+        visited_states(states_of(network, chunk, batch, task), batch.lengths, seeds).states
         for chunk in points.split(POINTS_AT_ONCE)
     ]
     owner = torch.arange(len(points), device=points.device).repeat_interleave(seeds)
     visited = VisitedStates(torch.cat(parts), owner)
-    step = network_step(run.task.network, resting_input(run, task, resting))
+    step = network_step(network, resting_input(run, task, resting))
     found = find_fixed_points(step, visited.states, points[owner], tolerance=tolerance)
     return Attractors(points, visited, found, step)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dynamo.analysis import averaged_weights, bundle_accuracy, mean_points
+from dynamo.analysis import averaged_weights, bundle_accuracy, mean_points, with_own_statistics
 from dynamo.analysis.accuracy_map import answers_at
 from dynamo.analysis.averaging import ALL
 from dynamo.analysis.interpolation import interpolate, interpolate_weights
@@ -19,8 +19,12 @@ from dynamo.analyze.base import Analysis, Content, Result, described
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures.averaging_chart import AveragingChart, averaging_chart
 from dynamo.population import PopulationError
+from dynamo.population.residual import ResidualBundle
+from dynamo.types import TaskBatch
 
 SUBSET = "subset"
+IMAGES = 2048
+"""Training images that batch norms gather statistics of averaged weights on."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Averaging(Analysis):
 
     Test accuracy of the meta-model at the mean theta of all members, of each group and of a subset of your choice, of
     the base models themselves, and of the network made of their averaged weights; and along the straight line between
-    two members, in theta and in their weights.
+    two members, in theta and in their weights. Where networks have batch norms, averaged weights are measured a second
+    time with statistics of their own, gathered on training images: the fairer control.
 
     Args:
         subset: names of members whose mean is asked for besides.
@@ -70,7 +75,7 @@ class Averaging(Analysis):
                 "base_best": float(base.max()),
                 "base": base.tolist(),
                 "chance": _chance(run, task),
-                "averaged_weights": self._averaged_weights(run, task),
+                **self._averaged_weights(run, task),
                 "lines": [self._line(run, task, *ends) for ends in lines],
             }
         found["members"] = described(run.task.members)
@@ -86,7 +91,7 @@ class Averaging(Analysis):
             points[SUBSET] = run.task.theta[chosen].double().mean(0).to(run.task.theta)
         return points
 
-    def _averaged_weights(self, run: FinishedRun, task: str) -> dict[str, float]:
+    def _averaged_weights(self, run: FinishedRun, task: str) -> dict[str, dict[str, float]]:
         """Test accuracy of averaged weights: of all members of this task, of each group, and of the subset.
 
         Only networks that are built alike have a mean of weights; where a group's are not, it is left out.
@@ -97,15 +102,28 @@ class Averaging(Analysis):
             chosen[name] = [i for i in everyone if run.groups[i] == name]
         if self.subset:
             chosen[SUBSET] = [run.index_of(name) for name in self.subset]
-        found = {}
+        found, own_statistics = {}, {}
         for name, rows in chosen.items():
             places = [run.place_of(row) for row in rows]
             if len({bundle for bundle, _ in places}) != 1 or places[0][0] not in run.bundles_of(task):
                 continue
             bundle = run.task.population.bundles[places[0][0]].take([index for _, index in places])
             with suppress(PopulationError):  # networks of somebody's own, of different classes
-                found[name] = float(bundle_accuracy(averaged_weights(bundle), task, run.test_batches))
-        return found
+                average = averaged_weights(bundle)
+                found[name] = float(bundle_accuracy(average, task, run.test_batches))
+                if isinstance(average, ResidualBundle):
+                    refreshed = with_own_statistics(average, task, self._training_items(run, task))
+                    own_statistics[name] = float(bundle_accuracy(refreshed, task, run.test_batches))
+        if own_statistics:
+            return {"averaged_weights": found, "averaged_weights_own_statistics": own_statistics}
+        return {"averaged_weights": found}
+
+    def _training_items(self, run: FinishedRun, task: str) -> Iterator[dict[str, TaskBatch]]:
+        """Some training items in batches of 64, each with items of all classes."""
+        positions = run.loaded.drawn("train", task, IMAGES)
+        parts = max(1, len(positions) // 64)
+        for part in range(parts):
+            yield {task: run.batch("train", task, positions[part::parts])}
 
     def _line(self, run: FinishedRun, task: str, a: int, b: int) -> Content:
         """Accuracy on the way from one member to another; of their weights too where one bundle holds both."""
@@ -143,6 +161,7 @@ class Averaging(Analysis):
                     },
                     means=found["mean_theta"],
                     averaged_weights=found["averaged_weights"],
+                    own_statistics=found.get("averaged_weights_own_statistics", {}),
                     chance=found["chance"],
                     lines=[
                         (line["between"], line["shares"], line["accuracy"], line["weights_accuracy"])

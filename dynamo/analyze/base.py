@@ -74,11 +74,19 @@ def axis_name(dimensions: int) -> str:
 
 
 def described(members: Sequence[Member], **columns: Tensor) -> list[Content]:
-    """The members as they stand in the numbers of an analysis, with a row of each further column `[N, ...]`."""
-    rows = [{"name": m.name, "group": m.group, "task": m.task, "epoch": m.epoch} for m in members]
+    """The members as they stand in the numbers of an analysis, with a row of each further column `[N, ...]`.
+
+    The policy of augmentation is told where a member has one.
+    """
+    rows: list[Content] = [{"name": m.name, "group": m.group, "task": m.task, "epoch": m.epoch} for m in members]
+    if any(member.policy != "none" for member in members):
+        rows = [row | {"policy": member.policy} for row, member in zip(rows, members, strict=True)]
     return [row | {key: values[i].tolist() for key, values in columns.items()} for i, row in enumerate(rows)]
 
 
 def members_of(content: Content) -> list[Member]:
     """The members that the numbers of an analysis are about."""
-    return [Member(row["name"], row["group"], row["task"], epoch=row["epoch"]) for row in content["members"]]
+    return [
+        Member(row["name"], row["group"], row["task"], epoch=row["epoch"], policy=row.get("policy", "none"))
+        for row in content["members"]
+    ]

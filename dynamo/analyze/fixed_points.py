@@ -26,6 +26,7 @@ from dynamo.analyze.attractors import (
     binary_task,
     original_at,
     readout_of,
+    recurrent_network,
 )
 from dynamo.analyze.base import Analysis, Content, Result, axis_name, check_at_least, described, title_of
 from dynamo.analyze.run import FinishedRun
@@ -93,6 +94,7 @@ class FixedPoints(Analysis):
 
     def numbers(self, run: FinishedRun) -> Content:
         """See `Analysis.numbers`."""
+        recurrent_network(run)
         run.need_answers(self.name)
         task, plane = binary_task(run, self.task), plane_of(run.task.theta)
         places = points_of_interest(run, plane)

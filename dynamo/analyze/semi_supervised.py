@@ -12,12 +12,11 @@ from torch import Tensor
 
 from dynamo.analysis import bundle_accuracy
 from dynamo.analysis.accuracy_map import answers_at, plane_of
-from dynamo.analysis.semi_supervised import draw_labels, search_many, train_from_scratch
+from dynamo.analysis.semi_supervised import Trainable, draw_labels, search_many, train_from_scratch
 from dynamo.analyze.accuracy_map import AccuracyMap, panels_of
 from dynamo.analyze.base import Analysis, Content, Result, axis_name, check_at_least, described, title_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures.label_search import LabelCurve, LabelSearch, label_search
-from dynamo.population import RecurrentBundle
 from dynamo.types import TaskBatch
 
 
@@ -70,6 +69,10 @@ class SemiSupervised(Analysis):
         held_out = len(run.loaded.data[task].val.labels)
         if self.counts[-1] > held_out:
             raise ValueError(f"counts asks for {self.counts[-1]} labels, and {task} has {held_out} validation items.")
+        if self.counts[0] < (classes := run.task.network.classes[task]):
+            raise ValueError(
+                f"counts begins with {self.counts[0]} labels, and {task} has {classes} classes: ask for more."
+            )
         theta, base = run.task.theta, run.base_accuracies[task]
         plane = plane_of(theta)
         origin = torch.zeros_like(theta[:1])
@@ -103,9 +106,9 @@ class SemiSupervised(Analysis):
         """Test accuracy of networks of the first bundle's architecture; None where that cannot be built anew."""
         population = run.task.population
         bundle = next(b for b, t in zip(population.bundles, population.tasks, strict=True) if t == task)
-        if not isinstance(bundle, RecurrentBundle):
+        if not isinstance(bundle, Trainable):
             return None
-        fresh = RecurrentBundle.build(len(labelled), bundle.settings).to(run.device)
+        fresh = type(bundle).build(len(labelled), bundle.settings).to(run.device)
         fresh.initialise(range(len(labelled)))
         trained = train_from_scratch(fresh, labelled, steps=self.scratch_steps)
         return bundle_accuracy(trained, task, run.test_batches)

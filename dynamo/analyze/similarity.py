@@ -13,7 +13,7 @@ from torch import Tensor
 from dynamo.analysis import euclidean_distances, pca, permutation_test
 from dynamo.analysis.mds import classical_mds, smacof_mds
 from dynamo.analysis.similarity import Kind, distance_correlation
-from dynamo.analysis.similarity_sums import SimilaritySums
+from dynamo.analysis.similarity_sums import Bootstrap, SimilaritySums
 from dynamo.analysis.states import emulator_states, population_states, state_sizes
 from dynamo.analyze.base import Analysis, Content, Result, check_at_least, described, members_of, title_of
 from dynamo.analyze.run import FinishedRun
@@ -30,12 +30,15 @@ class Similarity(Analysis):
     """Do networks whose representations are alike lie together, and on the map too (Figure 5 of the paper)?
 
     Distances between the hidden states of the base models on the same test items, their two-dimensional
-    multidimensional scaling, the clustering numbers of both, and how the distances agree with those of theta.
+    multidimensional scaling, the clustering numbers of both, and how the distances agree with those of theta. Where
+    the networks have several stages, these are compared one by one: the distance is the mean over stages, and
+    the numbers of each stand beside it.
 
     Args:
         measure: svcca, pwcca, cka or procrustes.
         variance: share of the variance that SVCCA and PWCCA keep.
-        items: test items of each task that all networks read; every real step of an item is a sample.
+        items: test items of each task that all networks read; every real step of an item is a sample, of feature maps
+            at most 64 positions of an image.
         blocks: into how many parts the items are cut for the bootstrap's error bars.
         replicates: of the bootstrap.
         scaling: classical or smacof.
@@ -69,7 +72,9 @@ class Similarity(Analysis):
         if len(members) < 3:
             raise ValueError(f"{len(members)} networks have no map of distances; a population of 3 or more has.")
         sums, to_emulators = self._sums(run)
-        boot = sums.bootstrap(self.measure, self.variance, self.replicates)
+        each = [stage.distances(self.measure, self.variance) for stage in sums]
+        drawn = [stage.replicates(self.measure, self.variance, self.replicates) for stage in sums]
+        boot = Bootstrap.around(torch.stack(each).mean(0), torch.stack(drawn).mean(0))
         distances = boot.distances
         scaled = (classical_mds if self.scaling == "classical" else smacof_mds)(distances)
         answer = pca(theta)
@@ -92,28 +97,51 @@ class Similarity(Analysis):
             found |= self._clustering("theta", theta, groups, "euclidean")
             found |= self._clustering("plane", answer.coordinates[:, :2], groups, "euclidean")
         found |= {"distances": distances.tolist(), "std": boot.std.tolist()}
-        found["members"] = described(members, theta=theta, mds=scaled.coordinates, emulator_distance=to_emulators)
+        if len(each) > 1:
+            parts = zip(each, drawn, to_emulators, strict=True)
+            found["stages"] = [self._stage(stage, *part, groups) for stage, part in enumerate(parts, start=1)]
+        mean = to_emulators.mean(0)
+        found["members"] = described(members, theta=theta, mds=scaled.coordinates, emulator_distance=mean)
         return found
 
-    def _sums(self, run: FinishedRun) -> tuple[SimilaritySums, Tensor]:
-        """The sums over all base models, and the distance of every emulator to its original `[N]`."""
+    def _stage(
+        self, number: int, distances: Tensor, replicates: Tensor, to_emulators: Tensor, groups: Sequence[str]
+    ) -> Content:
+        """What is told of one stage by itself."""
+        found: Content = {
+            "stage": number,
+            "distance_mean": _pairs(distances).mean().item(),
+            "distance_error": _pairs(replicates.std(0)).mean().item(),
+            "emulator_distance_mean": to_emulators.mean().item(),
+        }
+        if 1 < len(set(groups)) < len(groups):
+            found |= self._clustering("distances", distances, groups, "precomputed")
+        return found | {"distances": distances.tolist(), "emulator_distances": to_emulators.tolist()}
+
+    def _sums(self, run: FinishedRun) -> tuple[list[SimilaritySums], Tensor]:
+        """The sums over all base models, stage by stage, and how far emulators are from originals `[stages, N]`."""
         population, network, theta = run.task.population, run.task.network, run.task.theta
-        sizes = state_sizes(population)
-        gigabytes = 8 * sum(sizes) ** 2 * self.blocks / 2**30
+        sizes = state_sizes(population, network)
+        gigabytes = 8 * sum(sum(stage) ** 2 for stage in sizes) * self.blocks / 2**30
         if gigabytes > MOST_GIGABYTES:
             raise ValueError(
-                f"the products of {len(sizes)} networks in {self.blocks} blocks take {gigabytes:.0f} GiB; "
+                f"the products of {len(sizes[0])} networks in {self.blocks} blocks take {gigabytes:.0f} GiB; "
                 f"--blocks {max(2, int(self.blocks * MOST_GIGABYTES / gigabytes))} would do, or fewer members."
             )
-        base = SimilaritySums(sizes, self.blocks)
-        pairs = [SimilaritySums([size, network.hidden_size]) for size in sizes]
+        base = [SimilaritySums(stage, self.blocks) for stage in sizes]
+        pairs = [
+            [SimilaritySums([size, units]) for size in stage]
+            for stage, units in zip(sizes, network.hidden_sizes, strict=True)
+        ]
         for block, batch in enumerate(self._blocks(run)):
             originals = population_states(population, batch, run.task.burn_in)
-            base.update(originals, block)
             emulators = emulator_states(network, theta, batch, run.task.burn_in)
-            for pair, original, emulator in zip(pairs, originals, emulators, strict=True):
-                pair.update([original, emulator])
-        return base, torch.stack([pair.distances(self.measure, self.variance)[0, 1] for pair in pairs])
+            for sums, states, own_pairs, emulated in zip(base, originals, pairs, emulators, strict=True):
+                sums.update(states, block)
+                for pair, *of_both in zip(own_pairs, states, emulated, strict=True):
+                    pair.update(of_both)
+        found = [[pair.distances(self.measure, self.variance)[0, 1] for pair in stage] for stage in pairs]
+        return base, torch.stack([torch.stack(stage) for stage in found])
 
     def _blocks(self, run: FinishedRun) -> Iterator[dict[str, TaskBatch]]:
         """The items in as many parts as there are blocks, each with items of every task and of every length."""
@@ -134,12 +162,12 @@ class Similarity(Analysis):
         """The scaling beside the plane of theta, of the first run."""
         result = rows[0][0]
         found = result.content
-        members = members_of(found)
+        members, measure, stages = members_of(found), found["options"]["measure"].upper(), len(found.get("stages", [0]))
         theta = torch.tensor([row["theta"] for row in found["members"]])
         places = EmbeddingPanel(
             coordinates=torch.tensor([row["mds"] for row in found["members"]]),
             groups=[member.group for member in members],
-            title=f"{found['options']['measure'].upper()} distances",
+            title=f"{measure} distances" + (f", mean of {stages} stages" if stages > 1 else ""),
             note=_note(found, "distances"),
             axis_name="MDS",
         )
@@ -151,7 +179,7 @@ class Similarity(Analysis):
             euclidean_distances(theta),
             note,
             emulators=torch.tensor([row["emulator_distance"] for row in found["members"]]),
-            label_a=f"{found['options']['measure'].upper()} distance",
+            label_a=f"{measure} distance",
         )
 
 

@@ -13,7 +13,14 @@ from torch import Tensor
 from dynamo.analysis.accuracy_map import answers_at, plane_grid, plane_of
 from dynamo.analysis.word_scores import Lexicon, base_word_effects, lexicon, polarities, word_effects, word_scores
 from dynamo.analyze.accuracy_map import AccuracyMap
-from dynamo.analyze.attractors import RestingInput, attractors_at, best_theta, binary_task, original_at
+from dynamo.analyze.attractors import (
+    RestingInput,
+    attractors_at,
+    best_theta,
+    binary_task,
+    original_at,
+    recurrent_network,
+)
 from dynamo.analyze.base import Analysis, Content, Result, axis_name, check_at_least, described, title_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.figures.plane_map import PlaneMap, plane_map, plane_map_row
@@ -72,6 +79,7 @@ class WordScores(Analysis):
 
     def numbers(self, run: FinishedRun) -> Content:
         """See `Analysis.numbers`."""
+        network = recurrent_network(run)
         run.need_answers(self.name)
         task, theta = binary_task(run, self.task), run.task.theta
         asked = [self._id(run, word) for word in self.words]
@@ -86,7 +94,7 @@ class WordScores(Analysis):
         rank = (solved.cumsum(0) - 1)[found.seeds.owner[kept].cpu()]
         ids = torch.cat([words.ids, torch.tensor(asked, dtype=torch.int64)])
         states, there = found.found.states[kept], points[solved.to(points.device)]
-        effects = word_effects(run.task.network, there, states, rank, ids, task)
+        effects = word_effects(network, there, states, rank, ids, task)
         originals = self._originals(run, task, words)
         accuracy = answers_at(run.task.network, points, task, run.test_batches).accuracy
         content: Content = {

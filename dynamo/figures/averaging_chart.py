@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import fill
 
 import numpy as np
@@ -49,6 +49,8 @@ class AveragingChart:
         chance: accuracy of a guess.
         lines: ways between two members.
         task: whose accuracies these are.
+        own_statistics: accuracy of the network with the averaged weights whose batch norms gathered their statistics
+            anew, by the names of `averaged_weights`; empty where there are no batch norms.
     """
 
     members: Mapping[str, Values]
@@ -57,6 +59,7 @@ class AveragingChart:
     chance: float
     lines: Sequence[Line]
     task: str
+    own_statistics: Mapping[str, float] = field(default_factory=dict)
 
     def accuracies(self) -> dict[str, FloatArray]:
         """Those of the base models by group.
@@ -70,12 +73,12 @@ class AveragingChart:
             raise ValueError(f"{self.task}: members must be one or more accuracies for each group, got {shapes}")
         return found
 
-    def weights(self) -> dict[str, float]:
+    def weights(self, own_statistics: bool = False) -> dict[str, float]:
         """Accuracy of averaged weights by column: every group by name is "all"."""
         groups = set(self.members)
         return {
             _ALL if len(groups) > 1 and set(name.split(", ")) == groups else name: value
-            for name, value in self.averaged_weights.items()
+            for name, value in (self.own_statistics if own_statistics else self.averaged_weights).items()
         }
 
     def columns(self) -> list[str]:
@@ -148,6 +151,8 @@ def _draw_columns(axes: Axes, chart: AveragingChart) -> list[Artist]:
         )
     _draw_marks(axes, chart.means, "mean θ", "D", styles, place)
     _draw_marks(axes, chart.weights(), "averaged weights", "x", styles, place)
+    if chart.own_statistics:
+        _draw_marks(axes, chart.weights(own_statistics=True), "with own batch statistics", "+", styles, place)
     axes.set_xlim(-0.6, len(columns) - 0.4)
     axes.set_xticks(range(len(columns)), [fill(name, 14) for name in columns])
     if len(columns) > _MOST_NUMBERED:
@@ -155,12 +160,13 @@ def _draw_columns(axes: Axes, chart: AveragingChart) -> list[Artist]:
             label.set(rotation=30, horizontalalignment="right", rotation_mode="anchor")
     axes.set_ylabel("test accuracy")
     plain_axes(axes)
-    return [
+    handles = [
         Line2D([], [], linestyle="", marker="o", color=MUTED, markeredgecolor="white", label="base model"),
         Line2D([], [], linestyle="", marker="D", color=MUTED, markeredgecolor=INK, label="meta-model at the mean θ"),
         Line2D([], [], linestyle="", marker="x", color=MUTED, markeredgewidth=2, label="averaged weights"),
-        *_draw_levels(axes, chart),
+        Line2D([], [], linestyle="", marker="+", color=MUTED, markeredgewidth=2, label="with own batch statistics"),
     ]
+    return [*handles[: 4 if chart.own_statistics else 3], *_draw_levels(axes, chart)]
 
 
 def _draw_marks(

@@ -4,6 +4,7 @@ from dynamo.meta.alignment import AffineAlignment, Alignment, IdentityAlignment,
 from dynamo.meta.embedding import ModelEmbedding
 from dynamo.meta.losses import hidden_loss, output_loss
 from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.meta.residual import ResidualMetaModel
 from dynamo.meta.task import Comparison, MetaTask
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "MetaTask",
     "ModelEmbedding",
     "RecurrentMetaModel",
+    "ResidualMetaModel",
     "hidden_loss",
     "output_loss",
 ]

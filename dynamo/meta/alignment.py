@@ -12,15 +12,22 @@ AlignmentKind = Literal["affine", "identity", "mlp"]
 
 
 class Alignment(nn.Module, ABC):
-    """How do states of the meta-model read as states of base models? One map per member, shared over time.
+    """How do states of the meta-model read as states of base models? One map per member and stage.
 
-    It absorbs the arbitrary basis of a member's hidden units, which is why the embedding is "less sensitive to
-    reparameterization" (abstract of the paper). The form of V_n is not given in the paper.
+    It is shared over time, and in a feature map over positions, where an affine V_n is a 1x1 convolution. It absorbs
+    the arbitrary basis of a member's hidden units, which is why the embedding is "less sensitive to reparameterization"
+    (abstract of the paper). The form of V_n is not given in the paper.
     """
 
     @abstractmethod
     def forward(self, states: Tensor, members: Tensor | None = None) -> Tensor:
-        """Meta states `[n, T, B, S]` of the chosen members (all by default) -> base states `[n, T, B, H]`."""
+        """Meta states `[n, ..., S]` of the chosen members (all by default) -> base states `[n, ..., H]`."""
+
+    def stage(self, states: Tensor, members: Tensor | None = None) -> Tensor:
+        """As `forward`, for a stage of `Trajectory.hidden`: `[n, B, T, S]`, or maps `[n, B, S, h, w]`."""
+        if states.dim() == 4:  # a recurrence lays states out as [n, T, B, S]
+            return self(states.transpose(1, 2), members).transpose(1, 2)  # type: ignore[no-any-return]
+        return self(states.movedim(2, -1), members).movedim(-1, 2)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def start_at(self, mean: Tensor, members: Tensor) -> None:
@@ -45,8 +52,8 @@ class AffineAlignment(Alignment):
     def forward(self, states: Tensor, members: Tensor | None = None) -> Tensor:
         """See `Alignment.forward`."""
         weight, bias = (p if members is None else p[members] for p in (self.weight, self.bias))
-        flat = states.flatten(1, 2)
-        mapped: Tensor = torch.baddbmm(bias.unsqueeze(1), flat, weight).unflatten(1, states.shape[1:3])
+        flat = states.flatten(1, -2)
+        mapped: Tensor = torch.baddbmm(bias.unsqueeze(1), flat, weight).unflatten(1, states.shape[1:-1])
         return mapped
 
     @torch.no_grad()

@@ -33,13 +33,25 @@ def check_options(
         raise ValueError(f"calibration_items is {calibration_items}; a spread needs at least 2 items.")
 
 
-def check_vocabulary_size(population: Population, vocab_size: int) -> None:
-    """Refuse a data module whose vocabulary has another size than the members'.
+def check_inputs(population: Population, vocab_size: int) -> None:
+    """Refuse a data module whose items the members cannot read: images for words, or a vocabulary of another size.
+
+    Args:
+        population: the members.
+        vocab_size: of the data module; 0 where its items are images.
 
     Raises:
-        PopulationError: naming both sizes.
+        PopulationError: naming a member, and what it reads.
     """
     for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
+        offered = "tokens" if vocab_size else "images"
+        if bundle.reads != offered:
+            raise PopulationError(
+                f"{members[0].name!r} reads {bundle.reads}, the data module has {offered}; use the data module the "
+                "population was trained with."
+            )
+        if bundle.reads == "images":
+            continue
         theirs = bundle.settings.get("vocab_size")
         if theirs is None:
             _check_last_token(bundle, members, vocab_size)
@@ -47,6 +59,26 @@ def check_vocabulary_size(population: Population, vocab_size: int) -> None:
             raise PopulationError(
                 f"{members[0].name!r} reads a vocabulary of {theirs}, the data module's has {vocab_size}; "
                 "set data.init_args.vocab_size to the population's."
+            )
+
+
+def check_stages(population: Population, sizes: Sequence[int], network: str) -> None:
+    """Refuse a meta-model that has other stages of states than the members.
+
+    Args:
+        population: the members.
+        sizes: units of every stage of the meta-model.
+        network: its class, for the message.
+
+    Raises:
+        PopulationError: naming a member.
+    """
+    for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
+        if len(bundle.hidden_sizes) != len(sizes):
+            fitting = "ResidualMetaModel" if bundle.reads == "images" else "RecurrentMetaModel"
+            raise PopulationError(
+                f"{members[0].name!r} has {len(bundle.hidden_sizes)} stages of states, a {network} has {len(sizes)}; "
+                f"set model.init_args.network.class_path to dynamo.meta.{fitting}."
             )
 
 

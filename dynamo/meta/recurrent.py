@@ -70,6 +70,11 @@ class RecurrentMetaModel(nn.Module):
         self.heads = nn.ModuleDict({task: nn.Linear(hidden_size, count) for task, count in classes.items()})
 
     @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Units of every stage: `(S,)`."""
+        return (self.hidden_size,)
+
+    @property
     def classes(self) -> dict[str, int]:
         """C of every task."""
         return {task: len(self.get_parameter(f"heads.{task}.bias")) for task in self.heads}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -12,10 +12,12 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.meta.alignment import ALIGNMENTS, Alignment, AlignmentKind
-from dynamo.meta.checks import check_data, check_options, check_readouts, check_vocabulary_size
+from dynamo.meta.calibration import spreads
+from dynamo.meta.checks import check_data, check_inputs, check_options, check_readouts, check_stages
 from dynamo.meta.embedding import ModelEmbedding
-from dynamo.meta.losses import Distance, hidden_distance, hidden_loss, masked_mean, output_loss
+from dynamo.meta.losses import Distance, hidden_loss, output_loss
 from dynamo.meta.recurrent import RecurrentMetaModel
+from dynamo.meta.residual import ResidualMetaModel
 from dynamo.population.artifact import Population
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member
@@ -23,6 +25,7 @@ from dynamo.population.optimisation import Schedule, adam, check_finite, schedul
 from dynamo.population.sources import load_populations
 from dynamo.types import TaskBatch, Trajectory
 
+MetaModel = RecurrentMetaModel | ResidualMetaModel
 REMEDY = "Lower the learning rate (lr, theta_lr) or the gradient clipping (clip)."
 
 
@@ -32,17 +35,17 @@ class Comparison(NamedTuple):
     Attributes:
         bundle: index of the bundle.
         members: indices of the members inside the bundle, `[n]`.
-        original: what the base models did; hidden `([n, B, T, H],)`, output `[n, B, T, C]`.
-        mapped: V_n(s), `[n, B, T, H]`.
-        emulated: logits of the emulators, `[n, B, T, C]`; with lambda = 0, in evaluation, what the members' own
-            readouts say of `mapped`.
+        original: what the base models did.
+        mapped: V_n(s) of every stage, in the shapes of `original.hidden`.
+        emulated: logits of the emulators, in the shape of `original.output`; with lambda = 0, in evaluation, what
+            the members' own readouts say of `mapped`.
         batch: the items.
     """
 
     bundle: int
     members: Tensor
     original: Trajectory
-    mapped: Tensor
+    mapped: tuple[Tensor, ...]
     emulated: Tensor
     batch: TaskBatch
 
@@ -50,8 +53,9 @@ class Comparison(NamedTuple):
 class MetaTask(LightningModule):
     """How does a population become a map? Fits theta_n, V_n and one meta-model to emulate every member.
 
-    Minimises the mean over members of L_hidden(n) + lambda * L_output(n) (Figures 1 and 2 of the paper). No
-    label is used. The population is frozen, runs beside the meta-model, and is not part of the checkpoint.
+    Minimises the mean over members of L_hidden(n) + lambda * L_output(n) (Figures 1 and 2 of the paper), L_hidden
+    being the mean over stages where there are several. No label is used. The population is frozen, runs beside the
+    meta-model, and is not part of the checkpoint.
 
     Logs `train/loss`, `train/hidden`, `train/output`, `train/loss/GROUP`. What it reaches on held-out items
     is measured by the `fidelity` callback.
@@ -59,9 +63,9 @@ class MetaTask(LightningModule):
     Args:
         population: folder of a trained population, a list of folders, or a pattern such as
             `runs/x/snapshots/*`; several are joined. In Python also a `Population`, which is used as it is.
-        vocab_size: number of token ids; linked from the data.
+        vocab_size: number of token ids, 0 for images; linked from the data.
         groups: take only the members of these groups, and call the groups so: `{100%: GRU}`; all by default.
-        network: F and G.
+        network: F and G: `RecurrentMetaModel` for recurrent networks, `ResidualMetaModel` for residual ones.
         dimensions: D.
         alignment: V_n: affine, identity or mlp.
         distance: d in L_hidden: l2 or l1.
@@ -88,7 +92,7 @@ class MetaTask(LightningModule):
         population: str | list[str] | Population,
         vocab_size: int,
         groups: dict[str, str] | None = None,
-        network: Callable[[int, Mapping[str, int], int], RecurrentMetaModel] = RecurrentMetaModel,
+        network: Callable[[int, Mapping[str, int], int], MetaModel] = RecurrentMetaModel,
         dimensions: int = 16,
         alignment: AlignmentKind = "affine",
         distance: Distance = "l2",
@@ -110,7 +114,7 @@ class MetaTask(LightningModule):
         self.population = load_populations(population)
         if groups is not None:
             self.population = self.population.only(groups)
-        check_vocabulary_size(self.population, vocab_size)
+        check_inputs(self.population, vocab_size)
         check_readouts(self.population, output_weight)
         self.distance, self.normalise, self.output_weight, self.burn_in = distance, normalise, output_weight, burn_in
         self.members_per_step, self.calibration_items = members_per_step, calibration_items
@@ -119,14 +123,16 @@ class MetaTask(LightningModule):
 
         classes = {t: b.classes for t, b in zip(self.population.tasks, self.population.bundles, strict=True)}
         self.network = network(vocab_size, classes, dimensions)
+        sizes: tuple[int, ...] = self.network.hidden_sizes
+        check_stages(self.population, sizes, type(self.network).__name__)
         self.embedding = ModelEmbedding(len(self.population), dimensions)
-        self.alignments = nn.ModuleList(
-            ALIGNMENTS[alignment](bundle.count, self.network.hidden_size, bundle.hidden_sizes[0])
-            for bundle in self.population.bundles
+        self.alignments = nn.ModuleList(  # [bundle][stage]
+            nn.ModuleList(ALIGNMENTS[alignment](b.count, *pair) for pair in zip(sizes, b.hidden_sizes, strict=True))
+            for b in self.population.bundles
         )
         self.spread: Tensor
         self.calibrated: Tensor
-        self.register_buffer("spread", torch.ones(len(self.population)))
+        self.register_buffer("spread", torch.ones(len(self.population), len(sizes)))
         self.register_buffer("calibrated", torch.tensor(False))
 
     @property
@@ -163,10 +169,15 @@ class MetaTask(LightningModule):
         """Mean of L_hidden + lambda * L_output over the members of this step."""
         hidden, output, indices = [], [], []
         for part in self.compare(batch, self._draw()):
-            mask = part.batch.real_steps(self.burn_in)
+            mask = None if part.batch.images else part.batch.real_steps(self.burn_in)
             index = part.members + self._first(part.bundle)
-            hidden.append(hidden_loss(part.mapped, part.original.hidden[0], mask, self.spread[index], self.distance))
-            output.append(output_loss(part.emulated, part.original.output, mask))
+            original, mapped = part.original.in_steps(), Trajectory(part.mapped, part.emulated).in_steps()
+            each = [
+                hidden_loss(mine, theirs, mask, self.spread[index, stage], self.distance)
+                for stage, (mine, theirs) in enumerate(zip(mapped.hidden, original.hidden, strict=True))
+            ]
+            hidden.append(torch.stack(each).mean(0))
+            output.append(output_loss(mapped.output, original.output, mask))
             indices.append(index)
         each_hidden, each_output, index = torch.cat(hidden), torch.cat(output), torch.cat(indices)
         losses = each_hidden + self.output_weight * each_output
@@ -228,12 +239,13 @@ class MetaTask(LightningModule):
             members = members.to(self.device)
             theta = self.embedding(members + self._first(index))
             states = self.network(theta, batch[task].inputs, task)
-            alignment = self.alignments[index]
-            assert isinstance(alignment, Alignment)
-            mapped = alignment(states.hidden[0].transpose(1, 2), members).transpose(1, 2)
+            mapped = tuple(
+                alignment.stage(hidden, members)
+                for alignment, hidden in zip(self._alignments(index), states.hidden, strict=True)
+            )
             output = states.output
             if self.output_weight == 0 and not self.training:
-                output = self.population.bundles[index].read_out(mapped, members)
+                output = self.population.bundles[index].read_out(mapped[-1], members)
             yield Comparison(index, members, original, mapped, output, batch[task])
 
     def chunks(self, size: int = 32) -> Iterator[list[Tensor]]:
@@ -268,26 +280,20 @@ class MetaTask(LightningModule):
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         batch = datamodule.calibration_batch(self.calibration_items)
         batch = {task: TaskBatch(*(v.to(self.device) for v in part)) for task, part in batch.items()}
-        for chunk in self.chunks():
-            for index, original in enumerate(self.population.run(batch, chunk)):
-                if original is None:
-                    continue
-                hidden, mask = original.hidden[0], batch[self.population.tasks[index]].real_steps(self.burn_in)
-                weight = mask[None, :, :, None].to(hidden)
-                mean = (hidden * weight).sum((1, 2)) / weight.sum()
-                spread = masked_mean(hidden_distance(hidden, mean[:, None, None], self.distance), mask)
-                self._store(index, chunk[index].to(self.device), mean.clone(), spread.clone())
+        for found in spreads(self.population, batch, self.chunks(), self.burn_in, self.distance):
+            index = found.members.to(self.device) + self._first(found.bundle)
+            still = [self.members[int(i)].name for i in index[(found.spreads < 1e-12).any(1)]]
+            if still:
+                raise PopulationError(f"The states of {', '.join(still)} never change; there is nothing to emulate.")
+            if self.normalise:
+                self.spread[index] = found.spreads
+            for alignment, mean in zip(self._alignments(found.bundle), found.means, strict=True):
+                alignment.start_at(mean, found.members.to(self.device))
         self.calibrated.fill_(True)
 
-    def _store(self, bundle: int, members: Tensor, mean: Tensor, spread: Tensor) -> None:
-        still = [self.members[int(i) + self._first(bundle)].name for i in members[spread < 1e-12]]
-        if still:
-            raise PopulationError(f"The states of {', '.join(still)} never change; there is nothing to emulate.")
-        if self.normalise:
-            self.spread[members + self._first(bundle)] = spread
-        alignment = self.alignments[bundle]
-        assert isinstance(alignment, Alignment)
-        alignment.start_at(mean, members)
+    def _alignments(self, bundle: int) -> list[Alignment]:
+        """V_n of the members of a bundle, stage by stage."""
+        return list(cast(Iterable[Alignment], self.alignments[bundle]))
 
     def _check_data(self) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from dynamo.population.members import Member, MemberGroup
 from dynamo.population.modules import ModuleBundle, Observe, ReadOut
 from dynamo.population.optimisation import DivergenceError
 from dynamo.population.recurrent import RecurrentBundle, RecurrentClassifier
+from dynamo.population.residual import ResidualBundle, ResidualClassifier
 from dynamo.population.sources import load_populations
 from dynamo.population.task import PopulationTask
 
@@ -23,5 +24,7 @@ __all__ = [
     "ReadOut",
     "RecurrentBundle",
     "RecurrentClassifier",
+    "ResidualBundle",
+    "ResidualClassifier",
     "load_populations",
 ]

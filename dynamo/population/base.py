@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, Final, Self
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from dynamo.types import TaskBatch, Trajectory
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""Logits `[n, B, C]` and the targets of a `TaskBatch` -> every network's loss `[n]`."""
 
 SUM_TOLERANCE: Final = 1e-6
 """Shares may miss 1 by this much, as those that were summed in float32 do."""
@@ -23,10 +26,12 @@ class Bundle(nn.Module, ABC):
 
     Attributes:
         kind: name of the subclass in a manifest.
+        reads: what the inputs of its networks are.
         count: `N`.
     """
 
     kind: ClassVar[str]
+    reads: ClassVar[Literal["tokens", "images"]] = "tokens"
     count: int
 
     @property
@@ -63,12 +68,20 @@ class Bundle(nn.Module, ABC):
             select: indices of the members that run, `[n]`; all by default.
         """
 
+    def answers(self, batch: TaskBatch, select: Tensor | None = None) -> Tensor:
+        """What the members say of each item in the end: logits `[n, B, C]` after its last real step; see `forward`."""
+        return last_step(self(batch, select).output, batch.lengths)
+
+    def losses(self, batch: TaskBatch, criterion: Criterion) -> Tensor:
+        """Every member's loss in training, `[N]`; a bundle may find the gradients along the way."""
+        return criterion(self.answers(batch), batch.targets)
+
     @abstractmethod
     def read_out(self, hidden: Tensor, select: Tensor | None = None) -> Tensor:
         """What the members' own readouts say of states that may come from elsewhere.
 
         Args:
-            hidden: the last stage of `Trajectory.hidden`, `[n, B, T, H]`.
+            hidden: the last stage of `Trajectory.hidden`, `[n, B, T, H]` or `[n, B, channels, h, w]`.
             select: indices of the members whose readouts answer, `[n]`; all by default.
         """
 
@@ -116,6 +129,22 @@ class Bundle(nn.Module, ABC):
     def _alike(self, count: int) -> Self:
         """Untrained networks of the same settings, on the same device and of the same precision."""
         return self.build(count, self.settings).to(next(self.parameters()))
+
+
+def last_step(output: Tensor, lengths: Tensor) -> Tensor:
+    """What do the networks answer after an item's last real step?
+
+    Args:
+        output: `[N, B, T, C]`, or `[N, B, C]` where there is one answer only.
+        lengths: `[B]` or `[N, B]`.
+
+    Returns:
+        `[N, B, C]`.
+    """
+    if output.dim() == 3:
+        return output
+    last = (lengths - 1).expand(output.shape[:2])
+    return output.gather(2, last[..., None, None].expand(-1, -1, 1, output.shape[-1])).squeeze(2)
 
 
 def weighted_mean(stacked: Tensor, shares: Sequence[float] | None = None) -> Tensor:

@@ -13,8 +13,9 @@ from dynamo.population.base import Bundle
 from dynamo.population.manifest import BundleEntry, PopulationError, file_hash
 from dynamo.population.members import Member
 from dynamo.population.recurrent import RecurrentBundle
+from dynamo.population.residual import ResidualBundle
 
-KINDS: dict[str, type[Bundle]] = {RecurrentBundle.kind: RecurrentBundle}
+KINDS: dict[str, type[Bundle]] = {bundle.kind: bundle for bundle in (RecurrentBundle, ResidualBundle)}
 """The bundles that can be read from disk, by the name in their manifest."""
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from dynamo.population.recurrence import GATES
+from dynamo.population.recurrent import RecurrentBundle
+from dynamo.population.residual import RESNET34_DEPTHS, RESNET34_WIDTHS, ResidualBundle, check_stages
 from dynamo.types import Reader
+
+SIZES: Final[dict[str, dict[str, Any]]] = {
+    **{name: {"hidden_size": 64, "embedding_size": 32} for name in GATES},
+    "resnet": {"widths": list(RESNET34_WIDTHS), "depths": list(RESNET34_DEPTHS)},
+}
+"""Architecture -> the sizes that a group can choose, with their defaults."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Member:
     @property
     def reader(self) -> Reader:
         """Which training items this member reads, and in which order."""
-        return Reader(self.task, self.fraction, self.seed, self.subset_seed)
+        return Reader(self.task, self.fraction, self.seed, self.subset_seed, self.policy)
 
 
 @dataclass(frozen=True)
@@ -51,22 +60,31 @@ class MemberGroup:
         name: of the group; its members are called `NAME-0`, `NAME-1`, ...
         count: how many members.
         task: which task they learn; may be left out where the data module has one only.
-        architecture: gru, lstm or rnn.
-        hidden_size: H.
-        embedding_size: E, the length of a word vector.
+        architecture: gru, lstm or rnn for text, resnet for images.
+        hidden_size: H of a recurrent network; 64 by default.
+        embedding_size: E of a recurrent network, the length of a word vector; 32 by default.
+        widths: channels of a resnet's four stages; 64, 128, 256, 512 by default.
+        depths: blocks of a resnet's four stages; 3, 4, 6, 3 (ResNet-34) by default.
+        policy: how the training images of a resnet are augmented; the data module knows the names.
         fraction: share of the training split each of them sees, in (0, 1].
         subset_seed: which items make up that share; the same for all members of the group, and nested between
             groups that share it.
         seed: of the group's first member; the others count up from it. By default groups get seeds that do not
             overlap, from their position in the list.
+
+    Raises:
+        ValueError: a group that cannot be trained, or an option that its architecture does not have.
     """
 
     name: str
     count: int = 6
     task: str | None = None
     architecture: str = "gru"
-    hidden_size: int = 64
-    embedding_size: int = 32
+    hidden_size: int | None = None
+    embedding_size: int | None = None
+    widths: list[int] | None = None
+    depths: list[int] | None = None
+    policy: str = "none"
     fraction: float = 1.0
     subset_seed: int = 0
     seed: int | None = None
@@ -76,12 +94,56 @@ class MemberGroup:
         where = f"group {self.name!r}"
         if self.count < 1:
             raise ValueError(f"{where}: count is {self.count}; a group needs at least 1 member.")
-        if self.architecture not in GATES:
-            raise ValueError(f"{where}: architecture is {self.architecture!r}; choose one of {', '.join(GATES)}.")
-        if self.hidden_size < 1 or self.embedding_size < 1:
-            raise ValueError(f"{where}: hidden_size and embedding_size have to be at least 1.")
+        if self.architecture not in SIZES:
+            raise ValueError(f"{where}: architecture is {self.architecture!r}; choose one of {', '.join(SIZES)}.")
         if not 0.0 < self.fraction <= 1.0:
             raise ValueError(f"{where}: fraction is {self.fraction}; it has to lie in (0, 1], 1 being all the data.")
+        own = SIZES[self.architecture]
+        foreign = {name: getattr(self, name) for sizes in SIZES.values() for name in sizes if name not in own}
+        if self.architecture != "resnet" and self.policy != "none":
+            foreign["policy"] = self.policy
+        for name, value in foreign.items():
+            if value is not None:
+                raise ValueError(f"{where}: a {self.architecture} has no {name}; leave {name} out ({value!r}).")
+        if self.architecture == "resnet":
+            try:
+                check_stages(**self.sizes)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+        elif min(self.sizes.values()) < 1:
+            raise ValueError(f"{where}: hidden_size and embedding_size have to be at least 1.")
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The sizes of this group's architecture, the defaults where none was chosen."""
+        chosen = {name: getattr(self, name) for name in SIZES[self.architecture]}
+        return {**SIZES[self.architecture], **{name: value for name, value in chosen.items() if value is not None}}
+
+    def bundle(
+        self, vocab_size: int, classes: int, embedding_scale: float
+    ) -> tuple[type[RecurrentBundle] | type[ResidualBundle], dict[str, Any]]:
+        """Which bundle holds its members, and the settings to build that with.
+
+        Args:
+            vocab_size: number of token ids; 0 where the data are images.
+            classes: C.
+            embedding_scale: standard deviation of fresh word vectors.
+
+        Raises:
+            ValueError: the architecture cannot read the data.
+        """
+        images, resnet = vocab_size == 0, self.architecture == "resnet"
+        if images != resnet:
+            kinds = ("images", "text") if resnet else ("text", "images")
+            remedy = "resnet" if images else f"one of {', '.join(GATES)}"
+            raise ValueError(
+                f"group {self.name!r}: a {self.architecture} reads {kinds[0]}, and the data is {kinds[1]}; set its "
+                f"architecture to {remedy}, or choose other data."
+            )
+        if resnet:
+            return ResidualBundle, {**self.sizes, "classes": classes}
+        words = {"vocab_size": vocab_size, "embedding_scale": embedding_scale}
+        return RecurrentBundle, {"architecture": self.architecture, **words, **self.sizes, "classes": classes}
 
 
 SEEDS_PER_GROUP = 10_000
@@ -114,7 +176,7 @@ def expand(groups: Sequence[MemberGroup], tasks: Sequence[str]) -> list[tuple[Me
             raise ValueError(f"group {group.name!r}: the data has no task {task!r}, only {', '.join(tasks)}.")
         first = position * SEEDS_PER_GROUP if group.seed is None else group.seed
         members = [
-            Member(f"{group.name}-{i}", group.name, task, first + i, group.fraction, group.subset_seed)
+            Member(f"{group.name}-{i}", group.name, task, first + i, group.fraction, group.subset_seed, group.policy)
             for i in range(group.count)
         ]
         expanded.append((group, members))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as nnf
@@ -13,19 +15,29 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.population.artifact import Population
+from dynamo.population.base import Bundle
 from dynamo.population.members import Member, MemberGroup, expand
-from dynamo.population.optimisation import Schedule, adam, check_finite, clip_per_member, scheduled
+from dynamo.population.optimisation import (
+    OptimizerName,
+    Schedule,
+    adam,
+    check_finite,
+    clip_per_member,
+    scheduled,
+    sgd,
+)
 from dynamo.population.recurrent import RecurrentBundle
+from dynamo.population.residual import ResidualBundle
 from dynamo.types import Reader, TaskBatch
 
 REMEDY = "Lower the learning rate or the gradient clipping, and look at the data of this member."
 
 
 class PopulationTask(LightningModule):
-    """How does a population come about? Every member learns its task, all in one batched recurrence.
+    """How does a population come about? Every member learns its task, recurrent networks all in one recurrence.
 
-    The members' losses are added, their gradients do not mix, and Adam works element by element: each member is
-    trained exactly as if it were alone. All take the same number of optimiser steps; one with a smaller fraction
+    The members' losses are added, their gradients do not mix, and the optimiser works element by element: each member
+    is trained exactly as if it were alone. All take the same number of optimiser steps; one with a smaller fraction
     of the data sees it more often.
 
     Logs `train/loss` and `train/loss/GROUP`; on validation and test `val/loss`, `val/accuracy`,
@@ -33,13 +45,16 @@ class PopulationTask(LightningModule):
 
     Args:
         groups: who is in the population.
-        vocab_size: number of token ids; linked from the data.
+        vocab_size: number of token ids, 0 for images; linked from the data.
         class_names: task -> its classes; linked from the data.
-        lr: learning rate of Adam.
-        weight_decay: decoupled, on everything.
+        optimizer: adam, or sgd with Nesterov's momentum.
+        lr: learning rate.
+        momentum: of sgd, in [0, 1).
+        weight_decay: on everything; decoupled for adam, added to the gradient for sgd.
+        label_smoothing: share of the targets that is spread over all classes in training, in [0, 1).
         clip: largest norm of a member's gradient; 0 for none.
-        schedule: cosine or constant.
-        warmup_steps: steps until the full learning rate.
+        schedule: cosine, constant or one_cycle, see `learning_rate_factor`.
+        warmup_steps: steps until the full learning rate; one_cycle takes at least 30 % of all steps.
         embedding_scale: standard deviation of fresh word vectors.
 
     Raises:
@@ -57,29 +72,31 @@ class PopulationTask(LightningModule):
         schedule: Schedule = "cosine",
         warmup_steps: int = 20,
         embedding_scale: float = 0.1,
+        optimizer: OptimizerName = "adam",
+        momentum: float = 0.9,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         if lr < 0:
             raise ValueError(f"lr is {lr}; a learning rate cannot be negative.")
+        if optimizer not in get_args(OptimizerName):
+            raise ValueError(f"optimizer is {optimizer!r}; choose one of {', '.join(get_args(OptimizerName))}.")
+        for name, share in (("momentum", momentum), ("label_smoothing", label_smoothing)):
+            if not 0.0 <= share < 1.0:
+                raise ValueError(f"{name} is {share}; it has to lie in [0, 1).")
+        self.optimizer, self.momentum, self.label_smoothing = optimizer, momentum, label_smoothing
         self.lr, self.weight_decay, self.clip = lr, weight_decay, clip
         self.schedule, self.warmup_steps = schedule, warmup_steps
         self.class_names = class_names
-        bundles: dict[tuple[object, ...], list[Member]] = {}
+        together: dict[str, tuple[type[RecurrentBundle] | type[ResidualBundle], dict[str, Any], list[Member]]] = {}
         for group, members in expand(groups, tuple(class_names)):
-            key = (group.architecture, members[0].task, group.embedding_size, group.hidden_size)
-            bundles.setdefault(key, []).extend(members)
-        self.bundle_members = [tuple(members) for members in bundles.values()]
+            kind, settings = group.bundle(vocab_size, len(class_names[members[0].task]), embedding_scale)
+            key = json.dumps([kind.kind, members[0].task, settings], sort_keys=True)
+            together.setdefault(key, (kind, settings, []))[2].extend(members)
+        self.bundle_members = [tuple(members) for _, _, members in together.values()]
         self.bundles = nn.ModuleList()
-        for (architecture, task, embedding_size, hidden_size), members in bundles.items():
-            settings = {
-                "architecture": architecture,
-                "vocab_size": vocab_size,
-                "embedding_size": embedding_size,
-                "hidden_size": hidden_size,
-                "classes": len(class_names[str(task)]),
-                "embedding_scale": embedding_scale,
-            }
-            bundle = RecurrentBundle.build(len(members), settings)
+        for kind, settings, members in together.values():
+            bundle = kind.build(len(members), settings)
             bundle.initialise([member.seed for member in members])
             self.bundles.append(bundle)
         self._sums: Tensor
@@ -98,26 +115,31 @@ class PopulationTask(LightningModule):
 
     def training_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> Tensor:
         """The members' losses, added up."""
-        losses = torch.cat([loss for loss, _ in self._each_bundle(batch)])
+        smoothed = partial(cross_entropies, label_smoothing=self.label_smoothing)
+        losses = torch.cat([bundle.losses(part, smoothed) for bundle, part in self._parts(batch) if part is not None])
         check_finite(losses, [m.name for m in self.members], self.global_step, REMEDY)
         self.log("train/loss", losses.mean().detach(), prog_bar=True)
         self.log_dict({f"train/loss/{name}": value for name, value in self._by_group(losses.detach()).items()})
         return losses.sum()
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to count."""
+        """Begin to count, the same networks in all processes: their running statistics are those of rank 0."""
         self._sums = torch.zeros(3, len(self.members), dtype=torch.float64, device=self.device)
+        if self.trainer.world_size > 1:
+            for buffer in self.bundles.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> None:
         """Count losses and right answers of the members whose task is in the batch."""
         offset = 0
-        for members, result in zip(self.bundle_members, self._each_bundle(batch, lazily=True), strict=True):
-            if result is not None:
-                loss, right = result
+        for bundle, part in self._parts(batch):
+            here = self._sums[:, offset : offset + bundle.count]
+            offset += bundle.count
+            if part is not None:
+                logits = bundle.answers(part)
+                loss, right = cross_entropies(logits, part.targets), logits.argmax(-1) == part.targets
                 items = right.shape[1]
-                here = self._sums[:, offset : offset + len(members)]
                 here += torch.stack([loss.double() * items, right.double().sum(1), loss.new_full(loss.shape, items)])
-            offset += len(members)
 
     def on_validation_epoch_end(self) -> None:
         """Log the accuracies."""
@@ -136,8 +158,9 @@ class PopulationTask(LightningModule):
         self._report("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One Adam for all; see the class."""
-        optimizer = adam([{"params": list(self.parameters()), "weight_decay": self.weight_decay}], self.lr)
+        """One optimiser for all; see the class."""
+        groups = [{"params": list(self.parameters()), "weight_decay": self.weight_decay}]
+        optimizer = adam(groups, self.lr) if self.optimizer == "adam" else sgd(groups, self.lr, self.momentum)
         return scheduled(optimizer, self.schedule, int(self.trainer.estimated_stepping_batches), self.warmup_steps)
 
     def configure_gradient_clipping(
@@ -162,8 +185,8 @@ class PopulationTask(LightningModule):
         """
         copies = []
         for bundle in self.bundles:
-            assert isinstance(bundle, RecurrentBundle)
-            copy = RecurrentBundle.build(bundle.count, bundle.settings)
+            assert isinstance(bundle, Bundle)
+            copy = bundle.build(bundle.count, bundle.settings)
             copy.load_state_dict(bundle.state_dict())
             copies.append(copy)
         members = [[replace(m, epoch=epoch) for m in part] for part in self.bundle_members]
@@ -172,23 +195,18 @@ class PopulationTask(LightningModule):
             population = population.with_accuracies(stage, accuracies.tolist())
         return population
 
-    def _each_bundle(self, batch: dict[str, TaskBatch], lazily: bool = False) -> Iterator[Any]:
-        """Per bundle: losses `[n]` and right answers `[n, B]`; None where its task is not in the batch."""
+    def _parts(self, batch: dict[str, TaskBatch]) -> Iterator[tuple[Bundle, TaskBatch | None]]:
+        """Every bundle with its part of the batch; None where its task is not in it."""
         offset: dict[str, int] = {}
         for bundle, members in zip(self.bundles, self.bundle_members, strict=True):
+            assert isinstance(bundle, Bundle)
             task = members[0].task
-            if lazily and task not in batch:
-                yield None
-                continue
-            part = batch[task]
-            if part.inputs.dim() == 3:  # each member its own items: this bundle's share of the task's N
+            part = batch.get(task)
+            if part is not None and part.lengths.dim() == 2:  # each member its own items: its share of the task's N
                 first = offset.get(task, 0)
                 offset[task] = first + len(members)
                 part = TaskBatch(*(values[first : first + len(members)] for values in part))
-            logits = last_step(bundle(part).output, part.lengths)
-            targets = part.targets.expand(logits.shape[:2])
-            loss = nnf.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-            yield loss.view(targets.shape).mean(1), logits.argmax(-1) == targets
+            yield bundle, part
 
     def _by_group(self, values: Tensor) -> dict[str, Tensor]:
         """Means of per-member values over each group."""
@@ -208,15 +226,19 @@ class PopulationTask(LightningModule):
         self.log_dict({f"{stage}_members/accuracy/{name}": a for name, a in zip(names, accuracy, strict=True)})
 
 
-def last_step(output: Tensor, lengths: Tensor) -> Tensor:
-    """What the networks answer after an item's last real step.
+def cross_entropies(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """What is every member's loss? The mean cross-entropy over its items, float32 at least.
 
     Args:
-        output: `[N, B, T, C]`.
-        lengths: `[B]` or `[N, B]`.
+        logits: `[n, B, C]`.
+        targets: class indices `[B]` or `[n, B]`, or shares of the classes `[B, C]` or `[n, B, C]`.
+        label_smoothing: share of the targets that is spread over all classes.
 
     Returns:
-        `[N, B, C]`.
+        `[n]`.
     """
-    last = (lengths - 1).expand(output.shape[:2])
-    return output.gather(2, last[..., None, None].expand(-1, -1, 1, output.shape[-1])).squeeze(2)
+    shape = logits.shape if targets.is_floating_point() else logits.shape[:2]
+    wanted = targets.expand(shape).flatten(0, 1)
+    logits = logits.float() if logits.dtype.itemsize < 4 else logits
+    losses = nnf.cross_entropy(logits.flatten(0, 1), wanted, reduction="none", label_smoothing=label_smoothing)
+    return losses.view(logits.shape[:2]).mean(1)

@@ -21,7 +21,7 @@ from dynamo.analysis.accuracy_map import (
     relative_accuracy,
 )
 from dynamo.meta.recurrent import RecurrentMetaModel
-from dynamo.population.task import last_step
+from dynamo.population.base import last_step
 from dynamo.types import TaskBatch
 
 D, S, E, VOCABULARY, CLASSES = 3, 16, 6, 20, 3

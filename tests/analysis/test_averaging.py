@@ -7,8 +7,15 @@ from types import MappingProxyType
 import pytest
 import torch
 
-from dynamo.analysis.averaging import accuracy_at, averaged_weights, bundle_accuracy, mean_points
+from dynamo.analysis.averaging import (
+    accuracy_at,
+    averaged_weights,
+    bundle_accuracy,
+    mean_points,
+    with_own_statistics,
+)
 from dynamo.population.recurrent import RecurrentBundle
+from dynamo.population.residual import ResidualBundle
 from dynamo.types import TaskBatch
 
 
@@ -96,3 +103,28 @@ def test_accuracy_of_a_bundle_is_that_of_its_members() -> None:
     assert torch.equal(bundle_accuracy(population, "t", BATCHES), torch.cat(alone))
     with pytest.raises(ValueError, match="no item of task 'none'"):
         bundle_accuracy(population, "none", BATCHES)
+
+
+def test_averaged_weights_gather_statistics_of_their_own() -> None:
+    """At the first batch norm: those of what the averaged stem makes of the images, not the mean of the members'."""
+    members = ResidualBundle(3, [4, 5, 6, 7], [1, 1, 1, 1], 2)
+    members.initialise([0, 1, 2])
+    members.network.state_dict()["norm.running_mean"].copy_(torch.tensor([[1.0], [2.0], [6.0]]))
+    average = averaged_weights(members)
+    before = {name: value.clone() for name, value in average.state_dict().items()}
+    assert average.network.state_dict()["norm.running_mean"].tolist() == [[3.0] * 4]
+    images = 2 + torch.randn(5, 3, 32, 32)
+    batch = TaskBatch(images, torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64))
+    other = {"other": batch._replace(inputs=images + 9)}
+    found = with_own_statistics(average, "t", [other, *[{"t": batch}] * 120])
+    with torch.no_grad():
+        maps = torch.nn.functional.conv2d(images, average.network.stem.weight[0], padding=1)
+    own = found.network.state_dict()
+    torch.testing.assert_close(own["norm.running_mean"][0], maps.mean((0, 2, 3)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(own["norm.running_var"][0], maps.var((0, 2, 3)), atol=1e-3, rtol=1e-3)
+    changed = {name for name, value in own.items() if not torch.equal(value, before[f"network.{name}"])}
+    assert changed == {name for name in own if "running" in name}
+    assert all(torch.equal(value, before[name]) for name, value in average.state_dict().items())
+    assert not any(module.training for module in found.modules())
+    again = found.answers(batch)
+    assert torch.equal(again, found.answers(batch))  # they stay what they were gathered to be

@@ -79,7 +79,8 @@ def _naive(batches: list[Batch]) -> Fidelity:
         states, error = np.array(h), np.array(h) - np.array(v)
         explained = 1 - (error**2).sum() / ((states - states.mean(0)) ** 2).sum()
         columns.append([explained, *(np.mean(column) for column in (kl, agree, right, original_right))])
-    return Fidelity(*torch.tensor(np.array(columns), dtype=torch.float64).unbind(1))
+    found = torch.tensor(np.array(columns), dtype=torch.float64)
+    return Fidelity(*found.unbind(1), stage_variance_explained=found[:, :1])
 
 
 def test_agrees_with_the_definitions_on_ragged_items() -> None:
@@ -177,8 +178,36 @@ def test_residual_stages_without_steps_are_averaged() -> None:
         sums.update(original, (hidden[0][:, part], means[:, part]), output[:, part], targets[part])
     found = FidelitySums.from_tensor(sums.as_tensor()).result()
     torch.testing.assert_close(found.variance_explained, torch.full((N,), 0.5, dtype=torch.float64))
+    expected = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(N, 2)
+    torch.testing.assert_close(found.stage_variance_explained, expected)
     assert found.original_accuracy[0] == 1
     assert (found.agreement == 1).all()
+
+
+def test_maps_count_the_same_in_parts_of_any_size_and_any_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(N, 7, 5, 3, 2, generator=generator) * torch.arange(1, 6)[:, None, None] + 100
+    guess = hidden + 0.3 * torch.randn(hidden.shape, generator=generator)
+    output, targets = torch.randn(N, 7, C, generator=generator), torch.zeros(7, dtype=torch.int64)
+    truth, error = hidden.double(), (hidden.double() - guess.double()).square().sum((1, 2, 3, 4))
+    expected = 1 - error / (truth - truth.mean((1, 3, 4), keepdim=True)).square().sum((1, 2, 3, 4))
+    for values in (1, 70, 2**17):
+        monkeypatch.setattr("dynamo.analysis.fidelity._VALUES", {"cpu": values})
+        for last in (False, True):
+            maps = [h.movedim(2, -1).contiguous().movedim(-1, 2) if last else h for h in (hidden, guess)]
+            sums = FidelitySums(N, (5,))
+            sums.update(Trajectory((maps[0],), output), (maps[1],), output, targets)
+            torch.testing.assert_close(sums.result().variance_explained, expected, atol=1e-12, rtol=0)
+
+
+def test_stages_have_columns_of_their_own_where_there_are_several() -> None:
+    explained = torch.tensor([[0.2, 0.4], [0.6, 0.9]])
+    values = dict.fromkeys(("kl", "agreement", "accuracy", "original_accuracy"), torch.ones(2))
+    found = Fidelity(explained.mean(1), **values, stage_variance_explained=explained).columns()
+    names = ["variance_explained", "kl", "agreement", "accuracy", "original_accuracy"]
+    assert list(found) == [*names, "variance_explained/stage1", "variance_explained/stage2"]
+    assert found["variance_explained/stage2"].tolist() == pytest.approx([0.4, 0.9])
+    assert list(Fidelity(explained[:, 0], **values, stage_variance_explained=explained[:, :1]).columns()) == names
 
 
 def test_a_constant_state_is_met_exactly_or_not_at_all() -> None:

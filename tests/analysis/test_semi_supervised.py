@@ -12,10 +12,12 @@ from torch import Tensor
 from dynamo.analysis.averaging import accuracy_at, bundle_accuracy
 from dynamo.analysis.semi_supervised import _minibatches, draw_labels, search, search_many, train_from_scratch
 from dynamo.meta.recurrent import Conditioning, RecurrentMetaModel
+from dynamo.meta.residual import ResidualMetaModel
+from dynamo.population.base import last_step
 from dynamo.population.modules import ModuleBundle, Probe
 from dynamo.population.optimisation import DivergenceError
 from dynamo.population.recurrent import Architecture, RecurrentBundle
-from dynamo.population.task import last_step
+from dynamo.population.residual import ResidualBundle
 from dynamo.types import TaskBatch
 
 VALUES = torch.linspace(-2, 2, 41)  # what the words of `threshold` are worth
@@ -114,6 +116,41 @@ def test_first_step_is_the_gradient_by_finite_differences(
         after = loss_at(network, found.final, items)
     torch.testing.assert_close(start - found.final, torch.tensor(slope, dtype=torch.float64), atol=1e-6, rtol=0)
     assert float(found.losses[1]) == pytest.approx(after)
+
+
+def pictures(count: int, seed: int = 0, classes: int = 3) -> TaskBatch:
+    """Noise on one colour; which one is the class."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randint(0, classes, (count,), generator=generator)
+    colour = nnf.one_hot(targets, 3).float()[..., None, None]
+    inputs = 0.5 * torch.randn(count, 3, 32, 32, generator=generator) + colour
+    return TaskBatch(inputs, targets, torch.ones(count, dtype=torch.int64))
+
+
+def test_images_lead_down_the_gradient_too() -> None:
+    network = ResidualMetaModel(0, {"t": 3}, 3, [4, 5, 6, 7], [1, 1, 1, 1]).double()
+    items = pictures(4)._replace(inputs=pictures(4).inputs.double())
+    start = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
+    found = search(network, "t", items, steps=1, lr=1.0, start=start)
+
+    @torch.no_grad()
+    def loss(theta: Tensor) -> float:
+        return float(nnf.cross_entropy(network(theta.unsqueeze(0), items.inputs, "t").output[0], items.targets))
+
+    nudge = 1e-6 * torch.eye(3, dtype=torch.float64)
+    slope = torch.tensor([(loss(start + d) - loss(start - d)) / 2e-6 for d in nudge], dtype=torch.float64)
+    torch.testing.assert_close(start - found.final, slope, atol=1e-6, rtol=0)
+    assert found.losses.tolist() == pytest.approx([loss(start), loss(found.final)])
+
+
+def test_words_for_images_and_images_for_words_are_refused() -> None:
+    network = ResidualMetaModel(0, {"t": 3}, 3, [4, 5, 6, 7], [1, 1, 1, 1])
+    with pytest.raises(ValueError, match=r"draw 0 must hold items \[k, 3, 32, 32\], one at least, got \[5, "):
+        search(network, "t", random_items(5))
+    with pytest.raises(ValueError, match=r"draw 0 must hold items \[k, T\], one at least, got \[5, 3, 32, 32\]"):
+        search(random_network(), "t", pictures(5))
+    with pytest.raises(ValueError, match=r"classes outside 0\.\.2"):
+        search(network, "t", pictures(5)._replace(targets=torch.full((5,), 3)))
 
 
 def test_the_task_chooses_the_readout() -> None:
@@ -311,9 +348,28 @@ def test_from_scratch_gives_the_same_bits_and_leaves_what_it_was_given() -> None
     assert all(p.grad is None and p.requires_grad for p in bundle.parameters())
 
 
+def test_from_scratch_residual_networks_learn_their_own_images() -> None:
+    fresh_ones = ResidualBundle(2, [4, 5, 6, 7], [1, 1, 1, 1], 3)
+    fresh_ones.initialise([1, 2])
+    before = {name: value.clone() for name, value in fresh_ones.state_dict().items()}
+    draws = [pictures(12, seed=1), pictures(12, seed=2)]
+    draws[1] = draws[1]._replace(targets=(draws[1].targets + 1) % 3)
+    trained = train_from_scratch(fresh_ones, draws, steps=80, lr=1e-2, batch_size=8)
+    held_out = pictures(60, seed=3)
+    shifted = held_out._replace(targets=(held_out.targets + 1) % 3)
+    assert bundle_accuracy(trained, "t", [{"t": held_out}]).tolist() == pytest.approx([1.0, 0.0], abs=0.1)
+    assert bundle_accuracy(trained, "t", [{"t": shifted}]).tolist() == pytest.approx([0.0, 1.0], abs=0.1)
+    assert not any(module.training for module in trained.modules())
+    assert all(torch.equal(value, before[name]) for name, value in fresh_ones.state_dict().items())
+    together = train_from_scratch(fresh_ones, draws, steps=4, batch_size=8)
+    alone = train_from_scratch(fresh_ones.take([1]), draws[1:], steps=4, batch_size=8)
+    for name, values in alone.state_dict().items():  # statistics of batch norms too
+        torch.testing.assert_close(values[0], together.state_dict()[name][1], atol=1e-5, rtol=1e-4)
+
+
 def test_from_scratch_refuses_networks_that_it_cannot_train() -> None:
     bundle = ModuleBundle([fresh(1).member(0)], [Probe()], 6, 2)
-    with pytest.raises(ValueError, match="needs recurrent networks of ours, not a ModuleBundle"):
+    with pytest.raises(ValueError, match="needs networks of ours, not a ModuleBundle"):
         train_from_scratch(bundle, [separable(9, seed=1)])
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from datamodules import DigitsDataModule
 from dynamo.analyze.run import FinishedRun
 from dynamo.cli import main
+from dynamo.meta import MetaTask, ResidualMetaModel
+from dynamo.population import Member, Population, ResidualBundle
 from dynamo.runs import RunFolder
 
 
@@ -37,3 +41,18 @@ def analysed(run: Path) -> Callable[..., dict[str, Any]]:
         return RunFolder(run).read_result(kind)
 
     return call
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> FinishedRun:
+    """An untrained map of four ResNets, of two policies, on 60 of the digits."""
+    bundle = ResidualBundle(4, [4, 6, 8, 10], [1, 1, 1, 1], 10)
+    bundle.initialise(range(4))
+    members = [Member(f"{name}-{i}", name, "digits", policy=name) for name in ("crop", "plain") for i in range(2)]
+
+    def network(vocab_size: int, classes: Mapping[str, int], dimensions: int) -> ResidualMetaModel:
+        return ResidualMetaModel(vocab_size, classes, dimensions, [5, 6, 7, 8], [1, 1, 1, 1])
+
+    task = MetaTask(Population([bundle], [members]), 0, network=network, dimensions=3).eval()
+    torch.nn.init.normal_(task.embedding.theta)
+    return FinishedRun(RunFolder(tmp_path), task, DigitsDataModule(test_items=60), torch.device("cpu"))

@@ -59,3 +59,14 @@ def test_two_tasks_have_a_map_each_and_one_of_both(finished: FinishedRun) -> Non
 
     for panel, expected in ((both, [0.6] * 4), (first, [0.2, 0.4, 0.6, 0.8]), (second, [1.0, 0.8, 0.6, 0.4])):
         assert torch.as_tensor(panel.values).flatten().tolist() == pytest.approx(expected)
+
+
+def test_images_have_a_map(pictures: FinishedRun) -> None:
+    analysis = AccuracyMap(size=2, search_size=2, rounds=1, candidates=2)
+    found = analysis.numbers(pictures)
+    best = max(float(base.max()) for base in pictures.base_accuracies.values())
+    at_x = accuracy_at(pictures.task.network, torch.tensor([found["x_theta"]]), "digits", pictures.test_batches)
+    assert found["tasks"]["digits"]["x_accuracy"] == pytest.approx(float(at_x))
+    assert found["x_relative"] == pytest.approx(float(at_x) / best)
+    pictures.folder.write_result("accuracy_map", found)
+    analysis.draw([[Result(pictures.folder, pictures.folder.read_result("accuracy_map"))]])

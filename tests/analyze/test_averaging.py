@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from dynamo.analysis import bundle_accuracy
+from dynamo.analysis import averaged_weights, bundle_accuracy, with_own_statistics
+from dynamo.analyze.averaging import Averaging
+from dynamo.analyze.base import Result
 from dynamo.analyze.run import FinishedRun
 from dynamo.cli import main
+from dynamo.types import UserError
 
 Analysed = Callable[..., dict[str, Any]]
 
@@ -50,9 +53,31 @@ def test_unknown_members_are_named(run: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_lambda_0_has_no_answers(finished: FinishedRun) -> None:
-    from dynamo.analyze.averaging import Averaging
-    from dynamo.types import UserError
-
     finished.task.output_weight = 0.0
     with pytest.raises(UserError, match="the readout G was not trained"):
         Averaging().numbers(finished)
+
+
+def test_averaged_batch_norms_are_measured_with_statistics_of_their_own_too(
+    pictures: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamo.analyze.averaging.IMAGES", 150)
+    analysis = Averaging(steps=2)
+    content = analysis.numbers(pictures)
+    found = content["tasks"]["digits"]
+    (bundle,) = pictures.task.population.bundles
+    drawn = pictures.loaded.drawn("train", "digits", 150)
+    batches = [{"digits": pictures.batch("train", "digits", drawn[part::2])} for part in (0, 1)]
+    for name, members in (("all", [0, 1, 2, 3]), ("plain", [2, 3])):
+        average = averaged_weights(bundle.take(members))
+        own = with_own_statistics(average, "digits", batches)
+        for key, network in (("averaged_weights", average), ("averaged_weights_own_statistics", own)):
+            assert found[key][name] == float(bundle_accuracy(network, "digits", pictures.test_batches))
+    assert found["averaged_weights"] != found["averaged_weights_own_statistics"]
+    pictures.folder.write_result("averaging", content)
+    analysis.draw([[Result(pictures.folder, pictures.folder.read_result("averaging"))]])
+
+
+def test_recurrent_networks_have_no_such_statistics(analysed: Analysed) -> None:
+    (found,) = analysed("averaging", "--steps", "2")["tasks"].values()
+    assert "averaged_weights_own_statistics" not in found

@@ -11,11 +11,11 @@ import torch
 
 from dynamo.analysis.accuracy_map import plane_of
 from dynamo.analyze.attractors import states_of
-from dynamo.analyze.fixed_points import points_of_interest
+from dynamo.analyze.fixed_points import FixedPoints, points_of_interest
 from dynamo.analyze.run import FinishedRun
 from dynamo.cli import main
 from dynamo.meta import RecurrentMetaModel
-from dynamo.types import TaskBatch
+from dynamo.types import TaskBatch, UserError
 
 Analysed = Callable[..., dict[str, Any]]
 MAP = ("--size", "2", "--search_size", "2", "--rounds", "1", "--candidates", "2")
@@ -68,3 +68,9 @@ def test_states_are_those_that_the_network_goes_through(architecture: Any) -> No
     assert states.shape == (2, 3, 4, 10 if architecture == "lstm" else 5)
     hidden = network(theta, batch.inputs, "a").hidden[0]
     torch.testing.assert_close(states[..., :5], hidden, atol=1e-5, rtol=1e-5, check_stride=False)
+
+
+def test_image_networks_are_refused_before_any_work(pictures: FinishedRun) -> None:
+    with pytest.raises(UserError, match=r"needs a recurrent network that reads words, and .* of a ResidualMetaModel"):
+        FixedPoints().numbers(pictures)
+    assert "loaded" not in vars(pictures)

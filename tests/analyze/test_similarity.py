@@ -11,6 +11,8 @@ import torch
 from dynamo.analysis import silhouette
 from dynamo.analysis.similarity import pairwise
 from dynamo.analysis.states import emulator_states, population_states
+from dynamo.analyze.base import Result
+from dynamo.analyze.command import options_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.analyze.similarity import Similarity
 from dynamo.cli import main
@@ -25,10 +27,10 @@ def test_distances_are_those_of_the_same_states(analysed: Analysed, finished: Fi
     task = finished.task
     (name,) = finished.tasks
     batch = {name: finished.batch("test", name, finished.loaded.drawn("test", name, 40))}
-    states = population_states(task.population, batch)
+    (states,) = population_states(task.population, batch)
     expected = pairwise(states, measure)  # type: ignore[arg-type]
     torch.testing.assert_close(torch.tensor(found["distances"]), expected, atol=1e-6, rtol=1e-6, check_dtype=False)
-    emulators = emulator_states(task.network, task.theta, batch)
+    (emulators,) = emulator_states(task.network, task.theta, batch)
     own = [float(pairwise([a, b], measure)[0, 1]) for a, b in zip(states, emulators, strict=True)]  # type: ignore[arg-type]
     assert [row["emulator_distance"] for row in found["members"]] == pytest.approx(own, abs=1e-6)
     assert found["emulator_distance_worst"] == pytest.approx(max(own), abs=1e-6)
@@ -36,6 +38,40 @@ def test_distances_are_those_of_the_same_states(analysed: Analysed, finished: Fi
     assert found["silhouette_distances"] == pytest.approx(clustered, abs=1e-5)
     assert 0 < found["distance_error"] < found["distance_mean"]
     assert -1 <= found["theta_pearson"] <= 1
+
+
+def test_stages_are_told_one_by_one_and_averaged(pictures: FinishedRun) -> None:
+    analysis = Similarity(items=40, blocks=4, replicates=20, permutations=50)
+    found = analysis.numbers(pictures)
+    batch = {"digits": pictures.batch("test", "digits", pictures.loaded.drawn("test", "digits", 40))}
+    task = pictures.task
+    originals = population_states(task.population, batch)
+    emulators = emulator_states(task.network, task.theta, batch)
+    each = torch.stack([pairwise(stage) for stage in originals])
+    torch.testing.assert_close(torch.tensor(found["distances"]).double(), each.mean(0), atol=1e-6, rtol=0)
+    for stage, expected, own, emulated in zip(found["stages"], each, originals, emulators, strict=True):
+        torch.testing.assert_close(torch.tensor(stage["distances"]).double(), expected, atol=1e-6, rtol=0)
+        assert stage["silhouette_distances"] == pytest.approx(silhouette(expected, pictures.groups, "precomputed"))
+        to_original = [float(pairwise([a, b])[0, 1]) for a, b in zip(own, emulated, strict=True)]
+        assert stage["emulator_distances"] == pytest.approx(to_original, abs=1e-6)
+    means = torch.tensor([stage["emulator_distances"] for stage in found["stages"]]).mean(0)
+    assert [row["emulator_distance"] for row in found["members"]] == pytest.approx(means.tolist(), abs=1e-6)
+    errors = [stage["distance_error"] for stage in found["stages"]]
+    assert 0 < found["distance_error"] < max(errors)  # of a mean of stages, not the mean of their errors
+    assert [row["policy"] for row in found["members"]] == ["crop", "crop", "plain", "plain"]
+    picture = analysis.draw([[_as_written(pictures, analysis, found)]])
+    assert picture.axes[0].get_title() == "SVCCA distances, mean of 4 stages"
+
+
+def test_one_stage_is_no_stage(analysed: Analysed) -> None:
+    found = analysed("similarity", *SMALL)
+    assert "stages" not in found
+    assert "policy" not in found["members"][0]
+
+
+def _as_written(run: FinishedRun, analysis: Similarity, found: dict[str, Any]) -> Result:
+    run.folder.write_result("similarity", {"options": options_of(analysis), **found})
+    return Result(run.folder, run.folder.read_result("similarity"))
 
 
 def test_too_few_samples_are_one_clear_error(run: Any, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ANN401

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from dynamo.analyze.run import FinishedRun
+from dynamo.analyze.word_scores import WordScores
 from dynamo.cli import main
+from dynamo.types import UserError
 
 Analysed = Callable[..., dict[str, Any]]
 MAP = ("--size", "2", "--search_size", "2", "--rounds", "1", "--candidates", "2")
@@ -41,3 +43,9 @@ def test_a_word_outside_the_vocabulary_is_named(
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0
     assert "the word 'zyzzyva' is not in the vocabulary of 64 words" in said
+
+
+def test_image_networks_are_refused_before_any_work(pictures: FinishedRun) -> None:
+    with pytest.raises(UserError, match=r"needs a recurrent network that reads words, and .* of a ResidualMetaModel"):
+        WordScores().numbers(pictures)
+    assert "loaded" not in vars(pictures)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from pytorch_lightning import Callback, LightningModule, Trainer
+import torch
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from callbacks import RunCheckpoint
-from datamodules import SyntheticSentimentDataModule
-from dynamo.meta import MetaTask
-from dynamo.population import MemberGroup, PopulationTask
+from datamodules import DigitsDataModule, SyntheticSentimentDataModule
+from dynamo.meta import MetaTask, ResidualMetaModel
+from dynamo.population import Member, MemberGroup, Population, PopulationTask, ResidualBundle
 
 Fit = Callable[..., Trainer]
 
@@ -44,10 +45,34 @@ def task(data: SyntheticSentimentDataModule, members: PopulationTask, tmp_path: 
 
 
 @pytest.fixture
+def digits() -> DigitsDataModule:
+    """50 images in validation, in batches of 20."""
+    return DigitsDataModule(batch_size=4, eval_batch_size=20, val_items=50)
+
+
+@pytest.fixture
+def image_task(digits: DigitsDataModule) -> MetaTask:
+    """A meta-model of four ResNets, of two widths: two bundles, whose states differ from stage to stage."""
+    bundles, members = [], []
+    for name, widths in (("wide", [6, 6, 8, 10]), ("narrow", [4, 6, 8, 9])):
+        bundle = ResidualBundle(2, widths, [1, 1, 1, 1], 10)
+        bundle.initialise([len(name), len(name) + 1])
+        bundles.append(bundle)
+        members.append([Member(f"{name}-{i}", name, digits.task, i, policy="flip_crop") for i in range(2)])
+
+    def network(vocab_size: int, classes: Mapping[str, int], dimensions: int) -> ResidualMetaModel:
+        return ResidualMetaModel(vocab_size, classes, dimensions, [5, 6, 7, 8], [1, 1, 1, 1])
+
+    task = MetaTask(Population(bundles, members), digits.vocab_size, network=network, dimensions=3)
+    torch.nn.init.normal_(task.embedding.theta)  # every member elsewhere
+    return task
+
+
+@pytest.fixture
 def fit(data: SyntheticSentimentDataModule, tmp_path: Path) -> Fit:
     """Train a module for some epochs of 2 batches, watched by callbacks, in `tmp_path/run`."""
 
-    def start(module: LightningModule, *watching: Callback, epochs: int = 2) -> Trainer:
+    def start(module: LightningModule, *watching: Callback, epochs: int = 2, on: LightningDataModule = data) -> Trainer:
         run = tmp_path / "run"
         trainer = Trainer(
             accelerator="cpu",
@@ -62,7 +87,7 @@ def fit(data: SyntheticSentimentDataModule, tmp_path: Path) -> Fit:
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=on)
         return trainer
 
     return start

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from callbacks import AccuracyMap
 from callbacks.accuracy_map import MapOfAccuracy
-from datamodules import SyntheticSentimentDataModule
+from datamodules import DigitsDataModule, SyntheticSentimentDataModule
 from dynamo.analysis import accuracy_at, bundle_accuracy
 from dynamo.analysis.accuracy_map import plane_grid
 from dynamo.meta import MetaTask
@@ -53,6 +53,15 @@ def test_the_map_is_that_of_the_same_items(
     assert events.Scalars("map/accuracy_mean_theta")[-1].value == pytest.approx(float(middle), abs=1e-6)
     assert len(events.Images("map/accuracy")) == 2
     assert 0 < events.Scalars("cost/accuracy_map")[-1].value < 1
+
+
+def test_images_have_a_map(image_task: MetaTask, digits: DigitsDataModule, fit: Fit) -> None:
+    callback = Kept(size=2, items=40)
+    fit(image_task, callback, on=digits)
+    batch = [{"digits": digits.batch("val", "digits", digits.drawn("val", "digits", 40))}]
+    best = max(float(bundle_accuracy(bundle, "digits", batch).max()) for bundle in image_task.population.bundles)
+    expected = accuracy_at(image_task.network, plane_grid(image_task.theta, 2).points, "digits", batch) / best
+    torch.testing.assert_close(callback.answers[-1].relative, expected)
 
 
 @pytest.mark.parametrize(("option", "value", "said"), [("output_weight", 0.0, "lambda"), ("dimensions", 1, "plane")])

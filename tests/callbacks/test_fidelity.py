@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from pytorch_lightning import Trainer
 
 from callbacks import FidelityTable
-from datamodules import SyntheticSentimentDataModule
+from datamodules import DigitsDataModule, SyntheticSentimentDataModule
 from dynamo.analysis import Fidelity, FidelitySums
 from dynamo.meta import MetaTask
 from dynamo.population import PopulationTask
@@ -29,7 +28,7 @@ def counted(task: MetaTask, data: SyntheticSentimentDataModule) -> list[Fidelity
         batch = data.on_after_batch_transfer(indices, 0)
         for found in task.compare(batch):
             part = found.batch
-            arguments = (found.original, (found.mapped,), found.emulated, part.targets, part.real_steps(), part.lengths)
+            arguments = (found.original, found.mapped, found.emulated, part.targets, part.real_steps(), part.lengths)
             sums[found.bundle].update(*arguments)
     return [one.result() for one in sums]
 
@@ -47,11 +46,12 @@ def test_equals_a_direct_count(
     expected = counted(task, data)
     found = table(tmp_path)
     assert [row["name"] for row in found["members"]] == ["wide-0", "wide-1", "narrow-0", "narrow-1"]
-    for key in asdict(expected[0]):
+    for key in expected[0].columns():
         values = torch.cat([getattr(one, key) for one in expected])
         assert [row[key] for row in found["members"]] == pytest.approx(values.tolist(), rel=1e-5, abs=1e-9)
         assert found["mean"][key] == pytest.approx(float(values.mean()), rel=1e-5)
         assert float(trainer.callback_metrics[f"val/{key}"]) == pytest.approx(float(values.mean()), rel=1e-5)
+    assert not [key for key in found["mean"] if "stage" in key]  # one stage is no stage
     agreement = torch.cat([one.agreement for one in expected])
     assert found["worst"] == found["members"][int(agreement.argmin())]["name"]
     assert float(trainer.callback_metrics["val_worst/agreement"]) == pytest.approx(float(agreement.min()))
@@ -59,6 +59,33 @@ def test_equals_a_direct_count(
     assert float(trainer.callback_metrics["val/variance_explained/narrow"]) == pytest.approx(narrow, rel=1e-5)
     loss = 1 - found["mean"]["variance_explained"] + task.output_weight * found["mean"]["kl"]
     assert float(trainer.callback_metrics["val/loss"]) == pytest.approx(loss, rel=1e-5)
+    assert (tmp_path / "run/figures/fidelity_val.png").is_file()
+
+
+def test_images_are_counted_stage_by_stage(
+    image_task: MetaTask, digits: DigitsDataModule, fit: Fit, tmp_path: Path
+) -> None:
+    trainer = fit(image_task, FidelityTable(members_at_once=1), on=digits)
+    found, metrics = table(tmp_path), trainer.callback_metrics
+    batch = {"digits": digits.batch("val", "digits", digits.drawn("val", "digits", 50))}
+    rows = iter(found["members"])
+    with torch.inference_mode():
+        for part in image_task.compare(batch):
+            for n in range(2):
+                row, stages = next(rows), []
+                for h, v in zip(part.original.hidden, part.mapped, strict=True):
+                    truth = h[n].double()
+                    spread = (truth - truth.mean((0, 2, 3), keepdim=True)).square().sum()
+                    stages.append(1 - float((truth - v[n].double()).square().sum() / spread))
+                told = [row[f"variance_explained/stage{number}"] for number in range(1, 5)]
+                assert told == pytest.approx(stages, abs=1e-4)
+                assert row["variance_explained"] == pytest.approx(sum(stages) / 4, abs=1e-4)
+                agree = part.original.output[n].argmax(-1) == part.emulated[n].argmax(-1)
+                assert row["agreement"] == pytest.approx(float(agree.double().mean()))
+    for number in range(1, 5):
+        key = f"variance_explained/stage{number}"
+        assert float(metrics[f"val/{key}"]) == pytest.approx(found["mean"][key], rel=1e-5)
+    assert not [key for key in metrics if key.endswith(("stage0", "stage5", "stage_variance_explained"))]
     assert (tmp_path / "run/figures/fidelity_val.png").is_file()
 
 

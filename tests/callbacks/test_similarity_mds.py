@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from callbacks import SimilarityMDS
 from callbacks.similarity_mds import Similarities
-from datamodules import SyntheticSentimentDataModule
+from datamodules import DigitsDataModule, SyntheticSentimentDataModule
 from dynamo.analysis.mds import smacof_mds
 from dynamo.analysis.similarity import distance_correlation, pairwise
 from dynamo.analysis.states import emulator_states, population_states
@@ -37,6 +37,21 @@ class Kept(SimilarityMDS):
         super().draw(trainer, task, answer)
 
 
+def test_the_stages_of_images_are_averaged(image_task: MetaTask, digits: DigitsDataModule, fit: Fit) -> None:
+    callback = Kept(items=20)
+    fit(image_task, callback, on=digits)
+    answer = callback.answers[-1]
+    batch = {"digits": digits.batch("val", "digits", digits.drawn("val", "digits", 20))}
+    states = population_states(image_task.population, batch)
+    emulators = emulator_states(image_task.network, image_task.theta, batch)
+    each = torch.stack([pairwise(stage) for stage in states])
+    assert len(each) == 4
+    assert float((each[0] - each[3]).abs().max()) > 0.1
+    torch.testing.assert_close(answer.distances, each.mean(0), atol=1e-6, rtol=0)
+    own = [[pairwise([a, b])[0, 1] for a, b in zip(*both, strict=True)] for both in zip(states, emulators, strict=True)]
+    torch.testing.assert_close(answer.emulators, torch.tensor(own).mean(0), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("measure", ["svcca", "procrustes"])
 def test_the_distances_are_those_of_the_same_items(
     task: MetaTask,
@@ -50,10 +65,10 @@ def test_the_distances_are_those_of_the_same_items(
     assert len(callback.answers) == 2
     answer = callback.answers[-1]
     batch = {"synthetic": data.batch("val", "synthetic", data.drawn("val", "synthetic", 20))}
-    states = population_states(task.population, batch)
+    (states,) = population_states(task.population, batch)
     expected = pairwise(states, measure)
     torch.testing.assert_close(answer.distances, expected, atol=1e-6, rtol=0)
-    emulators = emulator_states(task.network, task.theta, batch)
+    (emulators,) = emulator_states(task.network, task.theta, batch)
     own = [pairwise([a, b], measure)[0, 1] for a, b in zip(states, emulators, strict=True)]
     torch.testing.assert_close(answer.emulators, torch.stack(own), atol=1e-6, rtol=0)
     torch.testing.assert_close(answer.scaled.coordinates, smacof_mds(expected).coordinates, atol=1e-4, rtol=0)

@@ -211,6 +211,13 @@ def test_a_member_of_an_unknown_task_is_an_error(tmp_path: Path) -> None:
         fit(Population([Reader("imdb")]), tmp_path)
 
 
+def test_texts_are_not_augmented(tmp_path: Path) -> None:
+    readers = [Reader("synthetic"), Reader("synthetic", policy="flip_crop")]
+    match = r"member 1 .* has policy 'flip_crop', but SyntheticSentimentDataModule knows none: correct"
+    with pytest.raises(ValueError, match=match):
+        fit(Population(readers), tmp_path)
+
+
 def test_a_population_without_members_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Population.readers is empty"):
         fit(Population([]), tmp_path)

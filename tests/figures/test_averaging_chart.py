@@ -48,6 +48,20 @@ def test_members_stand_in_the_columns_of_their_groups() -> None:
         assert len(set(found[:, 0])) == len(found)
 
 
+def test_weights_with_own_statistics_stand_beside_only_where_there_are_any() -> None:
+    left, _ = averaging_chart(replace(CHART, own_statistics={"big, small": 0.61, "small": 0.63})).axes
+    found = _scatter(left)["with own batch statistics"]
+    np.testing.assert_allclose(found.get_offsets(), [[2, 0.61], [1, 0.63]])
+    legend = left.get_legend()
+    assert legend is not None
+    assert "with own batch statistics" in [text.get_text() for text in legend.get_texts()]
+    plain, _ = averaging_chart(CHART).axes
+    assert "with own batch statistics" not in _scatter(plain)
+    legend = plain.get_legend()
+    assert legend is not None
+    assert "with own batch statistics" not in [text.get_text() for text in legend.get_texts()]
+
+
 def test_means_stand_beside_the_members_with_their_numbers() -> None:
     left, _ = averaging_chart(CHART).axes
     found, styles = _scatter(left), group_styles(["big", "small"])

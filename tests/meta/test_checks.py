@@ -3,7 +3,7 @@
 import pytest
 from torch import Tensor, nn
 
-from dynamo.meta.checks import check_data, check_options, check_readouts, check_vocabulary_size
+from dynamo.meta.checks import check_data, check_inputs, check_options, check_readouts
 from dynamo.population import Member, Population, PopulationError, RecurrentBundle
 
 GOOD: dict[str, int | float | None] = {
@@ -32,9 +32,9 @@ def test_an_option_out_of_range_is_named(option: str, value: float) -> None:
 
 
 def test_a_vocabulary_of_another_size_is_refused(population: Population) -> None:
-    check_vocabulary_size(population, 7)
+    check_inputs(population, 7)
     with pytest.raises(PopulationError, match="'a' reads a vocabulary of 7, the data module's has 8"):
-        check_vocabulary_size(population, 8)
+        check_inputs(population, 8)
 
 
 def test_another_vocabulary_of_the_same_size_is_refused(population: Population) -> None:
@@ -63,9 +63,9 @@ class Table(nn.Module):
 
 def test_a_network_that_does_not_say_what_it_can_read_is_tried() -> None:
     population = Population.from_modules([Table(9), Table(7)], names=["nine", "seven"])
-    check_vocabulary_size(population, 7)
+    check_inputs(population, 7)
     with pytest.raises(PopulationError, match="'seven' cannot read the last of the data module's 8 words; set data"):
-        check_vocabulary_size(population, 8)
+        check_inputs(population, 8)
 
 
 def test_without_outputs_there_has_to_be_a_readout(population: Population) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dynamo.meta import RecurrentMetaModel, recurrent
-from dynamo.population.task import last_step
+from dynamo.population.base import last_step
 
 KINDS = ("gru", "lstm", "rnn")
 WAYS = ("input", "weights")

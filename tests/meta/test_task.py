@@ -60,7 +60,7 @@ def drawn(task: MetaTask) -> Draws:
 def test_it_starts_at_zero_with_one_alignment_per_bundle_and_one_head_per_task(mixed: str, make_task: Make) -> None:
     task = make_task(mixed)
     assert torch.equal(task.theta, torch.zeros(9, 3))
-    assert [tuple(a.weight.shape) for a in task.alignments] == [(4, 16, 5), (3, 16, 6), (2, 16, 5)]
+    assert [tuple(a.weight.shape) for (a,) in task.alignments] == [(4, 16, 5), (3, 16, 6), (2, 16, 5)]
     assert {name: head.out_features for name, head in task.network.heads.items()} == {"synthetic": 2, "mirror": 3}
     assert task.members == Population.load(mixed).members
     assert not isinstance(task, HasReaders)  # it reads one common stream
@@ -83,7 +83,7 @@ def test_the_population_is_frozen_and_no_part_of_the_checkpoint(fit: Make, mixed
     for part in task.compare({"synthetic": data.batch("train", "synthetic", range(6))}):
         assert part.original.hidden[0].grad_fn is None
         assert part.original.output.grad_fn is None
-        assert part.mapped.grad_fn is not None
+        assert part.mapped[0].grad_fn is not None
 
 
 @pytest.mark.parametrize("options", [{}, {"members_per_step": 4}], ids=["all members", "drawn members"])
@@ -109,13 +109,13 @@ def test_the_spread_is_that_of_the_states(fit: Make, make_data: Make, distance: 
             states += list(item[min(burn_in, length - 1) : length])
         gap = torch.stack(states) - torch.stack(states).mean(0)
         expected = (gap.square() if distance == "l2" else gap.abs()).mean()
-        torch.testing.assert_close(task.spread[n], expected)
+        torch.testing.assert_close(task.spread[n, 0], expected)
         if n < 4:  # the members of the first bundle; V_n starts at their mean
-            torch.testing.assert_close(task.alignments[0].bias[n].detach(), torch.stack(states).mean(0))
+            torch.testing.assert_close(task.alignments[0][0].bias[n].detach(), torch.stack(states).mean(0))
 
 
 def test_without_normalisation_the_spread_is_one(fit: Make) -> None:
-    assert fit(1, normalise=False).spread.tolist() == [1.0] * 9
+    assert fit(1, normalise=False).spread.tolist() == [[1.0]] * 9
 
 
 def test_a_calibrated_task_is_not_calibrated_again(
@@ -125,7 +125,7 @@ def test_a_calibrated_task_is_not_calibrated_again(
     task.spread.fill_(3.0)
     task.calibrated.fill_(True)
     make_trainer(1).fit(task, make_data(two=True))
-    assert task.spread.tolist() == [3.0] * 9
+    assert task.spread.tolist() == [[3.0]] * 9
 
 
 def test_the_loss_is_the_mean_over_members_of_both_terms(mixed: str, make_task: Make, make_data: Make) -> None:
@@ -141,9 +141,9 @@ def test_the_loss_is_the_mean_over_members_of_both_terms(mixed: str, make_task: 
         hidden, output = task.population.module(member.name)(part.inputs)
         emulator = task(task.theta[n : n + 1], part.inputs, member.task)
         bundle, index = next((b, n - first) for b, first in ((2, 7), (1, 4), (0, 0)) if n >= first)
-        alignment, mask = task.alignments[bundle], part.real_steps(1)
+        alignment, mask = task.alignments[bundle][0], part.real_steps(1)
         mapped = emulator.hidden[0] @ alignment.weight[index] + alignment.bias[index]
-        loss = hidden_loss(mapped, hidden[None], mask, task.spread[n : n + 1])
+        loss = hidden_loss(mapped, hidden[None], mask, task.spread[n])
         expected.append(loss + 0.5 * output_loss(emulator.output, output[None], mask))
     torch.testing.assert_close(task.training_step(batch, 0), torch.cat(expected).mean())
 
@@ -157,7 +157,7 @@ def test_a_member_is_compared_on_its_own_task_alone(mixed: str, make_task: Make,
     (only,) = task.compare({"mirror": batch["mirror"]})
     assert isinstance(only, Comparison)
     assert only.batch is batch["mirror"]
-    assert only.mapped.shape == only.original.hidden[0].shape == (2, 5, batch["mirror"].inputs.shape[1], 5)
+    assert only.mapped[0].shape == only.original.hidden[0].shape == (2, 5, batch["mirror"].inputs.shape[1], 5)
     assert only.emulated.shape == only.original.output.shape
 
 
@@ -198,7 +198,7 @@ def test_without_the_output_term_the_heads_learn_nothing(
         before = state(task)
         make_trainer(2).fit(task, make_data(two=True))
         moved = changed(before, task)
-        assert {"embedding.theta", "network.weight_state", "alignments.2.weight"} <= moved
+        assert {"embedding.theta", "network.weight_state", "alignments.2.0.weight"} <= moved
         assert any(name.startswith("network.heads") for name in moved) is learned
 
 
@@ -277,7 +277,7 @@ def test_without_outputs_the_members_own_readouts_answer(mixed: str, make_task: 
     for weight in (0.0, 1.0):
         task = make_task(mixed, output_weight=weight).eval()
         for found in task.compare(batch):
-            own = task.population.bundles[found.bundle].read_out(found.mapped)
+            own = task.population.bundles[found.bundle].read_out(found.mapped[-1])
             assert torch.equal(found.emulated, own) == (weight == 0)
             perfect = task.population.bundles[found.bundle].read_out(found.original.hidden[0])
             torch.testing.assert_close(perfect, found.original.output)
@@ -332,7 +332,7 @@ def test_networks_of_ones_own_are_emulated(
     for n, module in enumerate(order):
         part = batch["synthetic"]
         states = observe(module, part.inputs)[0][part.real_steps()].detach()
-        torch.testing.assert_close(task.spread[n], (states - states.mean(0)).square().mean())
+        torch.testing.assert_close(task.spread[n, 0], (states - states.mean(0)).square().mean())
 
 
 def test_networks_of_ones_own_are_compared_and_measured_in_chunks(
@@ -345,7 +345,7 @@ def test_networks_of_ones_own_are_compared_and_measured_in_chunks(
     for weight in (0.0, 1.0):
         task = make_task(population, output_weight=weight).eval()
         whole = list(task.compare(batch))
-        assert [(len(part.members), part.mapped.shape[-1]) for part in whole] == [(3, 5), (2, 7)]
+        assert [(len(part.members), part.mapped[0].shape[-1]) for part in whole] == [(3, 5), (2, 7)]
         seen: list[int] = []
         for chunk in task.chunks(2):
             for part in task.compare(batch, chunk):
@@ -353,7 +353,7 @@ def test_networks_of_ones_own_are_compared_and_measured_in_chunks(
                 for found, all_of_it in (
                     (part.original.hidden[0], everything.original.hidden[0]),
                     (part.original.output, everything.original.output),
-                    (part.mapped, everything.mapped),
+                    (part.mapped[0], everything.mapped[0]),
                     (part.emulated, everything.emulated),
                 ):
                     torch.testing.assert_close(found, all_of_it[part.members])

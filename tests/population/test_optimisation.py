@@ -11,8 +11,8 @@ import torch.nn.functional as nnf
 from torch import nn
 
 from dynamo.population import DivergenceError, RecurrentBundle
-from dynamo.population.optimisation import adam, check_finite, clip_per_member, learning_rate_factor
-from dynamo.population.task import last_step
+from dynamo.population.base import last_step
+from dynamo.population.optimisation import adam, check_finite, clip_per_member, learning_rate_factor, sgd
 from dynamo.types import TaskBatch
 
 MakeBundle = Callable[..., RecurrentBundle]
@@ -71,7 +71,26 @@ def test_the_constant_schedule_warms_up_alone() -> None:
     assert [factor(k) for k in (0, 1, 3, 4, 49, 1000)] == [0.25, 0.5, 1.0, 1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize(("total", "warmup"), [(200, 20), (57, 0), (100, 45)])
+def test_one_cycle_has_the_shape_of_torch_s(total: int, warmup: int) -> None:
+    factor = learning_rate_factor("one_cycle", total, warmup)
+    rise = max(warmup, round(0.3 * total))
+    for k in range(rise):
+        assert factor(k) == pytest.approx((k + 1) / rise)
+    assert factor(rise - 1) == 1.0
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(  # one step longer: its last one has no rate left
+        optimizer, 1.0, total_steps=total + 1, pct_start=rise / (total + 1), final_div_factor=1e12, cycle_momentum=False
+    )
+    for k in range(total):
+        if k >= rise:
+            assert factor(k) == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        theirs.step()
+    assert factor(total) == factor(total + 9) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "one_cycle"])
 def test_no_warm_up_begins_at_the_full_rate(schedule: str) -> None:
     assert learning_rate_factor(schedule, 0, 0)(0) == 1.0  # type: ignore[arg-type]
 
@@ -83,6 +102,20 @@ def test_adam_takes_options_per_group() -> None:
     (one + other).backward()
     optimizer.step()
     assert (float(one.detach()), float(other.detach())) == pytest.approx((0.9, 0.5))  # Adam's first step is lr
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_nesterov_s_with_decay_in_the_gradient(momentum: float) -> None:
+    parameter = nn.Parameter(torch.tensor([2.0, -1.0]))
+    weights, speed, lr, decay = parameter.detach().clone(), torch.zeros(2), 0.1, 0.01
+    optimizer = sgd([{"params": [parameter], "weight_decay": decay}], lr, momentum)
+    for gradient in (torch.tensor([1.0, 3.0]), torch.tensor([-2.0, 0.5]), torch.tensor([0.0, 1.0])):
+        parameter.grad = gradient.clone()
+        optimizer.step()
+        pull = gradient + decay * weights
+        speed = momentum * speed + pull
+        weights = weights - lr * (pull + momentum * speed)
+        torch.testing.assert_close(parameter.detach(), weights)
 
 
 def test_the_culprits_are_named() -> None:

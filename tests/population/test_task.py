@@ -8,15 +8,25 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as nnf
 from pytorch_lightning.callbacks import LambdaCallback
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from datamodules import SyntheticSentimentDataModule
 from datamodules.base import TaskData
 from dynamo.population import DivergenceError, MemberGroup, Population, PopulationTask
-from dynamo.population.task import last_step
+from dynamo.population.base import last_step
+from dynamo.population.residual import ResidualBundle
+from dynamo.population.task import cross_entropies
 from dynamo.types import HasReaders, Reader, TaskBatch
 
+SIZES = {"widths": [4, 6, 8, 10], "depths": [1, 1, 1, 1]}
+RESNETS = [
+    MemberGroup("plain", count=2, architecture="resnet", **SIZES),  # type: ignore[arg-type]
+    MemberGroup("half", count=1, architecture="resnet", policy="flip_crop", fraction=0.5, **SIZES),  # type: ignore[arg-type]
+]
+COLOURS = {"colours": ("red", "green", "blue")}
 CLASSES = {"synthetic": ("negative", "positive")}
 TINY = {"hidden_size": 6, "embedding_size": 4}
 GROUPS = [
@@ -69,6 +79,36 @@ def fitted(**options: Any) -> PopulationTask:  # noqa: ANN401
     model = task(**options)
     trainer().fit(model, data())
     return model
+
+
+class Colours(pl.LightningDataModule):
+    """Noise that is brighter in one of its colours, other images for each of three members."""
+
+    def __init__(self, steps: int = 6, shares: bool = False) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(3)
+        self.training = [self.draw((3, 8), shares) for _ in range(steps)]
+        self.held_out = [self.draw((items,)) for items in (20, 11)]
+
+    def draw(self, lead: tuple[int, ...], shares: bool = False) -> dict[str, TaskBatch]:
+        colours = torch.randint(3, lead, generator=self.generator)
+        shift = nnf.one_hot(colours, 3)[..., None, None]
+        images = torch.randn(*lead, 3, 32, 32, generator=self.generator) + shift
+        targets = nnf.one_hot(colours, 3).float() if shares else colours
+        return {"colours": TaskBatch(images, targets, torch.ones(lead, dtype=torch.int64))}
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.training, batch_size=None)  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.held_out, batch_size=None)  # type: ignore[arg-type]
+
+    test_dataloader = val_dataloader
+
+
+def resnets(groups: list[MemberGroup] = RESNETS, **options: Any) -> PopulationTask:  # noqa: ANN401
+    recipe = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-4, "clip": 0.0, "schedule": "one_cycle"}
+    return PopulationTask(groups, 0, COLOURS, **{**recipe, "warmup_steps": 1, **options})
 
 
 def test_groups_become_one_bundle_per_architecture_and_size() -> None:
@@ -156,7 +196,17 @@ def test_the_trainer_s_clipping_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("options", "match"),
-    [({"lr": -1.0}, "lr is -1.0"), ({"groups": []}, "at least one group")],
+    [
+        ({"lr": -1.0}, "lr is -1.0"),
+        ({"groups": []}, "at least one group"),
+        ({"momentum": 1.0}, r"momentum is 1.0; it has to lie in \[0, 1\)"),
+        ({"label_smoothing": -0.1}, r"label_smoothing is -0.1; it has to lie in \[0, 1\)"),
+        ({"optimizer": "adamw"}, "optimizer is 'adamw'; choose one of adam, sgd"),
+        (
+            {"groups": [MemberGroup("r", architecture="resnet")]},
+            "group 'r': a resnet reads images, and the data is text",
+        ),
+    ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
@@ -216,3 +266,88 @@ def test_last_step_is_that_of_every_item(own: bool) -> None:
     for n in range(2):
         for b in range(3):
             assert torch.equal(found[n, b], output[n, b, int(lengths.expand(2, 3)[n, b]) - 1])
+
+
+def test_residual_networks_train_as_if_the_others_were_not_there() -> None:
+    model, module = resnets(label_smoothing=0.1), Colours()
+    assert [(m.name, m.policy) for m in model.members] == [
+        ("plain-0", "none"),
+        ("plain-1", "none"),
+        ("half-0", "flip_crop"),
+    ]
+    (bundle,) = model.bundles  # another policy and share of the data, the same networks
+    assert isinstance(bundle, ResidualBundle)
+    alone = bundle.member(2).train()
+    seen: list[float] = []
+    note = LambdaCallback(
+        on_train_batch_end=lambda run, *_: seen.append(float(run.callback_metrics["train/loss/half"]))
+    )
+    trainer(max_steps=6, callbacks=[note]).fit(model, module)
+    optimizer = torch.optim.SGD(alone.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
+    for step, batch in enumerate(module.training):
+        part = batch["colours"]
+        rate = 0.1 * min(1.0, (step + 1) / 2) * 0.5 * (1 + torch.tensor(torch.pi * max(0, step - 1) / 5).cos())
+        optimizer.param_groups[0]["lr"] = float(rate)
+        loss = nnf.cross_entropy(alone(part.inputs[2])[1], part.targets[2], label_smoothing=0.1)
+        assert seen[step] == pytest.approx(float(loss.detach()), abs=1e-4)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for name, tensor in alone.state_dict().items():
+        torch.testing.assert_close(bundle.state_dict()[f"network.{name}"][2], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_accumulated_residual_steps_are_one_step_of_the_mean() -> None:
+    model, module = resnets(schedule="constant"), Colours(steps=2)
+    bundle = model.bundles[0]
+    assert isinstance(bundle, ResidualBundle)
+    start = bundle.take([0, 1, 2]).train()
+    trainer(max_steps=1, accumulate_grad_batches=2).fit(model, module)
+    parts = [batch["colours"] for batch in module.training]
+    losses = torch.stack([cross_entropies(start(part).output, part.targets) for part in parts])
+    (losses.sum() / 2).backward()
+    for name, before in start.named_parameters():
+        assert before.grad is not None
+        pull = before.grad + 5e-4 * before.detach()
+        after = bundle.get_parameter(name).detach()
+        torch.testing.assert_close(after, before.detach() - 0.1 * 1.9 * pull, rtol=1e-4, atol=1e-5, msg=name)
+    for name, buffer in start.named_buffers():
+        torch.testing.assert_close(bundle.get_buffer(name), buffer, msg=name)
+
+
+def test_residual_networks_learn_from_shares_and_are_judged_and_kept_frozen() -> None:
+    model, module = resnets(), Colours(steps=25, shares=True)
+    run = trainer(max_steps=25, precision="bf16-mixed")
+    run.fit(model, module)
+    run.test(model, module, verbose=False)
+    frozen = model.population(1, {}, {})
+    kept = {name: tensor.clone() for name, tensor in frozen.bundles[0].state_dict().items()}
+    for name, tensor in model.bundles[0].state_dict().items():
+        assert torch.equal(kept[name], tensor), name
+    images = torch.cat([batch["colours"].inputs for batch in module.held_out])
+    targets = torch.cat([batch["colours"].targets for batch in module.held_out])
+    for index, member in enumerate(frozen.members):
+        own = frozen.bundles[0].member(index).eval()
+        assert member.test_accuracy == pytest.approx(
+            float((own(images)[1].argmax(1) == targets).double().mean()), abs=0.04
+        )
+        assert member.test_accuracy is not None
+        assert member.test_accuracy > 0.8
+    model.train()
+    model.bundles[0].losses(module.training[0]["colours"], cross_entropies)  # moves running statistics, not those kept
+    assert not torch.equal(model.bundles[0].get_buffer("network.norm.running_mean"), kept["network.norm.running_mean"])
+    for name, tensor in frozen.bundles[0].state_dict().items():
+        assert torch.equal(kept[name], tensor), name
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_class_shares_are_targets_like_classes(smoothing: float) -> None:
+    logits, classes = torch.randn(2, 5, 3), torch.tensor([0, 2, 1, 1, 0])
+    shares = nnf.one_hot(classes, 3).float()
+    expected = torch.stack([nnf.cross_entropy(own, classes, label_smoothing=smoothing) for own in logits])
+    for targets in (classes, classes.expand(2, 5), shares, shares.expand(2, 5, 3)):
+        torch.testing.assert_close(cross_entropies(logits, targets, smoothing), expected)
+    mixed = 0.3 * shares + 0.7 * shares.flip(0)
+    both = 0.3 * cross_entropies(logits, shares, smoothing) + 0.7 * cross_entropies(logits, shares.flip(0), smoothing)
+    torch.testing.assert_close(cross_entropies(logits, mixed, smoothing), both)
+    assert cross_entropies(logits.bfloat16(), classes).dtype == torch.float32

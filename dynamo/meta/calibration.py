@@ -1,0 +1,61 @@
+"""Where do the members' states lie, and how far do they spread? What normalises L_hidden and starts V_n."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dynamo.meta.losses import Distance, hidden_distance, masked_mean
+from dynamo.population.artifact import Population
+from dynamo.types import TaskBatch
+
+
+class Spread(NamedTuple):
+    """States of some members of one bundle, over the items of a calibration batch.
+
+    Attributes:
+        bundle: index of the bundle.
+        members: indices of the members inside the bundle, `[n]`.
+        means: mean state of every stage, `[n, H]`.
+        spreads: mean distance d of the states from their mean, `[n, stages]`.
+    """
+
+    bundle: int
+    members: Tensor
+    means: tuple[Tensor, ...]
+    spreads: Tensor
+
+
+@torch.no_grad()
+def spreads(
+    population: Population,
+    batch: Mapping[str, TaskBatch],
+    chunks: Iterator[Sequence[Tensor]],
+    burn_in: int,
+    distance: Distance,
+) -> Iterator[Spread]:
+    """How far do the states of every member and stage spread?
+
+    Args:
+        population: the members.
+        batch: items per task, on the population's device.
+        chunks: which members run together, see `MetaTask.chunks`.
+        burn_in: steps at the start of an item that do not count.
+        distance: d.
+    """
+    for chunk in chunks:
+        for index, original in enumerate(population.run(batch, chunk)):
+            if original is None:
+                continue
+            mask = batch[population.tasks[index]].real_steps(burn_in)
+            means, found = [], []
+            for states in original.in_steps().hidden:
+                counted = mask.expand(*states.shape[1:3])
+                weight = counted[None, :, :, None].to(states)
+                mean = (states * weight).sum((1, 2)) / weight.sum()
+                means.append(mean.clone())  # made under inference_mode, which autograd would refuse to keep
+                found.append(masked_mean(hidden_distance(states, mean[:, None, None], distance), counted))
+            yield Spread(index, chunk[index], tuple(means), torch.stack(found, dim=1).clone())
