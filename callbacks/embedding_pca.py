@@ -57,7 +57,7 @@ class EmbeddingPCA(MapCallback):
             )
 
 
-METADATA = ("name", "group", "task", "fraction", "seed", "epoch", "test_accuracy")
+METADATA = ("name", "group", "task", "fraction", "policy", "seed", "epoch", "test_accuracy")
 """The columns of the projector tab."""
 
 

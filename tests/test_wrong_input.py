@@ -67,6 +67,41 @@ def test_options_out_of_range(
     assert not (tmp_path / "run").exists()
 
 
+IMAGES = str(Path(__file__).resolve().parents[1] / "configs/population/demo_images.yaml")
+RESNET = "name: a, architecture: resnet"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            [f"--model.init_args.groups=[{{{RESNET}, policy: flop}}]"],
+            ("'flop'", "none, flip_crop, randaugment"),
+        ),
+        ([f"--model.init_args.groups=[{{{RESNET}, hidden_size: 3}}]"], ("'a'", "a resnet has no hidden_size")),
+        ([f"--model.init_args.groups=[{{{RESNET}, widths: [3]}}]"], ("'a'", "widths is [3]", "4 whole numbers")),
+        (["--model.init_args.groups=[{name: a, architecture: gru}]"], ("'a'", "reads text", "the data is images")),
+        (["--data.init_args.policy=mixup"], ("'mixup'", "one of none, flip_crop")),
+        (["--data=CIFAR100DataModule", "--data.init_args.subset=101"], ("2 to 100 classes", "got 101")),
+    ],
+)
+def test_wrong_options_for_images(tmp_path: Path, capsys: Capture, more: list[str], words: tuple[str, ...]) -> None:
+    said = complaint(
+        ["fit", "-c", "configs/population/demo_images.yaml", "--run", str(tmp_path / "run"), *more], capsys
+    )
+    assert [word for word in words if word not in said] == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_and_texts_do_not_mix(commands: Commands, tmp_path: Path, capsys: Capture) -> None:
+    digits = ["--data=DigitsDataModule"]
+    said = complaint(meta(commands, tmp_path, *digits), capsys)
+    assert "reads tokens, the data module has images; use the data module the population was trained with" in said
+    network = ["--model.init_args.network=dynamo.meta.ResidualMetaModel"]
+    said = complaint(meta(commands, tmp_path, *network), capsys)
+    assert "ResidualMetaModel reads images, the data module has words; use RecurrentMetaModel" in said
+
+
 @pytest.mark.parametrize("more", [["--model.init_args.hiden_size=3"], ["--trainer.max_epoch=3"], ["--nonsense=1"]])
 def test_unknown_options(commands: Commands, tmp_path: Path, capsys: Capture, more: list[str]) -> None:
     capsys.readouterr()

@@ -63,9 +63,10 @@ def check_at_least(least: float, analysis: Analysis, *options: str) -> None:
 
 
 def title_of(result: Result) -> str:
-    """Which run is this, and with which lambda?"""
+    """Which run is this, with which lambda, and with L1 if it is not L2?"""
     root, weight = result.folder.root, result.content["output_weight"]
-    return f"{root.parent.name}, {root.name.replace('=', ' ')}, λ = {weight:g}"
+    other = ", L1" if result.content.get("distance") == "l1" else ""
+    return f"{root.parent.name}, {root.name.replace('=', ' ')}, λ = {weight:g}{other}"
 
 
 def axis_name(dimensions: int) -> str:
