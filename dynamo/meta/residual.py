@@ -16,6 +16,8 @@ Normalisation = Literal["group", "batch"]
 
 IMAGES_AT_ONCE: Final = {"cpu": 128, "cuda": 4096}
 """Without gradients, no more images (points times items) than these go through the layers at once."""
+SIDE: Final = 32
+"""Pixels on a side of an image."""
 _MOMENTUM: Final = 0.1
 _EPSILON: Final = 1e-5
 
@@ -54,9 +56,12 @@ class ConditionalNorm(nn.Module):
     def forward(self, maps: Tensor, theta: Tensor) -> Tensor:
         """Maps of the same B images at P points `[P * B, c, h, w]`, theta `[P, D]` -> maps of that shape."""
         points = len(theta)
-        normal = nnf.group_norm(maps, self.groups) if self.kind == "group" else self._by_batch(maps, points)
-        scale, shift = (part[:, None, :, None, None] for part in (1 + self.scale(theta), self.shift(theta)))
-        return torch.addcmul(shift, normal.unflatten(0, (points, -1)), scale).flatten(0, 1)
+        scale, shift = (part[:, None, :, None, None].to(maps) for part in (1 + self.scale(theta), self.shift(theta)))
+        # Autocast would widen group norm to float32, and what is kept for the backward pass with it; the kernel sums
+        # in float32 by itself.
+        with torch.autocast(maps.device.type, enabled=False):
+            normal = nnf.group_norm(maps, self.groups) if self.kind == "group" else self._by_batch(maps, points)
+            return torch.addcmul(shift, normal.unflatten(0, (points, -1)), scale).flatten(0, 1)
 
     def _by_batch(self, maps: Tensor, points: int) -> Tensor:
         """Batch norm with statistics per point in training; with the running averages, one for all, in evaluation."""
@@ -99,8 +104,12 @@ class ResidualMetaModel(nn.Module):
     same at every point. Not given in the paper: that theta enters through the norms, and that these are group norms
     (measured against batch norms; see `ConditionalNorm` and benchmarks/bench_normalisation.py).
 
-    Bytes in training: F keeps about `14 k sum_i(d_i w_i p_i)` bytes a pair of point and image, k bytes a number, d
-    blocks, w channels and p positions of stage i (16 MB for a ResNet-34 at bf16).
+    Memory of a training step: F keeps `numbers_kept(widths, depths)` numbers for every pair of point and image, 3.0
+    million for a ResNet-34: 12 MB, 6 MB at bf16. L_hidden keeps another 123 thousand (the gaps, float32) and the step
+    two copies of as many (both sides' stages): 1.5 MB at most. So 20 ResNet-34s at batch 128, 2,560 pairs, need 15.4 +
+    3.8 GB at bf16, the frozen population 1.7 GB and this network with gradients and Adam 0.4 GB: 22 GB of a GPU's 40,
+    which leaves room for what lives for a moment. `members_per_step` divides it. benchmarks/bench_memory.py follows
+    the count at small scale; on a GPU it has not been measured yet.
 
     Args:
         vocab_size: 0; linked from the data module, where 0 says that its items are images.
@@ -230,6 +239,20 @@ class ResidualMetaModel(nn.Module):
             return (theta,)
         parts: Sequence[Tensor] = theta.split(max(1, IMAGES_AT_ONCE.get(theta.device.type, 1024) // max(1, items)))
         return parts
+
+
+def numbers_kept(widths: Sequence[int], depths: Sequence[int]) -> int:
+    """How many numbers does a pair of point and image leave waiting for the backward pass?
+
+    Per norm its input, its normalised maps and, where one follows, the ReLU's output; every block has two norms and two
+    ReLUs, the first of a later stage a third norm in its shortcut; the stem has one of each.
+    """
+    kept = 3 * widths[0] * SIDE**2
+    side = SIDE
+    for width, depth, stride in zip(widths, depths, STRIDES, strict=True):
+        side //= stride
+        kept += (6 * depth + 2 * (stride > 1)) * width * side**2
+    return kept
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:

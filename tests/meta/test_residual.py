@@ -12,7 +12,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from dynamo.meta import MetaTask, RecurrentMetaModel
-from dynamo.meta.residual import IMAGES_AT_ONCE, ConditionalNorm, ResidualMetaModel
+from dynamo.meta.residual import IMAGES_AT_ONCE, ConditionalNorm, ResidualMetaModel, numbers_kept
 from dynamo.population import Member, Population, PopulationError, ResidualBundle
 from dynamo.population.base import Bundle
 from dynamo.types import TaskBatch, Trajectory
@@ -181,6 +181,28 @@ def test_a_resnet_34_has_the_published_number_of_weights() -> None:
     # torchvision's resnet34: 21,284,672 without its readout, 17,024 of them in norms and 9,408 in the 7x7 stem
     convolutions = 21_284_672 - 17_024 - 9_408 + 3 * 64 * 9
     assert sum(p.numel() for p in network.parameters()) - norms == convolutions + 512 * 100 + 100
+
+
+def test_the_count_of_what_is_kept_holds(theta: Tensor, images: Tensor) -> None:
+    widths, depths = [16, 32, 48, 64], [1, 2, 1, 1]
+    network = ResidualMetaModel(0, {"a": 3}, D, widths, depths)
+    weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    for size, half in ((4, False), (2, True)):
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), torch.autocast("cpu", enabled=half):
+            output = network(theta, images, "a").output
+        bytes_a_pair = sum(kept.values()) / (P * B)
+        assert bytes_a_pair == pytest.approx(size * numbers_kept(widths, depths), rel=0.08)
+        del output
+    assert numbers_kept([64, 128, 256, 512], [3, 4, 6, 3]) == 3_014_656
 
 
 class Planted(Bundle):
