@@ -145,6 +145,8 @@ class MapCallback(Callback, ABC):
         if not isinstance(pl_module, MetaTask) or not self.due(trainer):
             return
         began = time.perf_counter()
+        training = pl_module.network.training
+        pl_module.network.eval()  # as it will be used; in training mode batch norms would take notice of the question
         try:
             answer = self.compute(trainer, pl_module)
         except NothingToShowError as reason:
@@ -152,6 +154,8 @@ class MapCallback(Callback, ABC):
                 log.info(f"{self.name} shows nothing: {reason}")
             self._said = str(reason)
             return
+        finally:
+            pl_module.network.train(training)
         if trainer.is_global_zero:
             self.draw(trainer, pl_module, answer)
         now = time.perf_counter()

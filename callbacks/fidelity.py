@@ -24,7 +24,7 @@ class FidelityTable(Callback):
     Measures, per member: share of hidden variance explained, KL and agreement of the outputs, accuracy of the
     emulator and of the original. Logs the means `val/variance_explained`, `val/kl`, `val/agreement`,
     `val/accuracy`, `val/original_accuracy`, and `val/loss` (unexplained variance + lambda * KL); where the states have
-    several stages, those by themselves too, `val/variance_explained/stage1` and so on; the groups'
+    several stages, those by themselves too, `val/variance_explained_stage1` and so on; the groups'
     `val/agreement/GROUP` and `val/variance_explained/GROUP`; the worst member's `val_worst/agreement` and its name in
     `results/fidelity_val.json`; the figure `fidelity/val`. The same with `test`. Hooks: the batches and the end of
     validation and test. Cost: one pass of all members and emulators over the split, plus a picture.

@@ -80,10 +80,7 @@ class SimilarityMDS(MapCallback):
 
     def compute(self, trainer: Trainer, task: MetaTask) -> Similarities:
         """The distances; every rank reads its share of the items and adds up the sums of all."""
-        try:
-            sizes = state_sizes(task.population, task.network)
-        except ValueError as error:
-            raise NothingToShowError(str(error)) from error
+        sizes = state_sizes(task.population)
         if len(sizes[0]) < 3:
             raise NothingToShowError("distances between fewer than three networks are no map")
         if 8 * sum(sum(stage) ** 2 for stage in sizes) > MOST_BYTES:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from datamodules.loader import EvalBatches, IndexLoader, TrainBatches
 from datamodules.schedule import EvalSchedule, IndexBatch, TrainSchedule, subset_indices
-from dynamo.types import HasReaders, Reader, TaskBatch
+from dynamo.types import HasReaders, OptionError, Reader, TaskBatch
 
 _CALIBRATION, _GATHER, _EVALUATION = 11, 12, 13
 SPLITS = ("train", "val", "test")
@@ -295,4 +295,6 @@ class IndexedDataModule(LightningDataModule):
         """A fixed class-balanced draw of `limit` positions; None for all."""
         if limit is None or limit >= len(labels):
             return None
+        if limit < (classes := len(labels.unique())):
+            raise OptionError(f"{limit} items cannot show all {classes} classes: ask for {classes} or more.")
         return subset_indices(labels.numpy(), limit / len(labels), _EVALUATION)

@@ -14,6 +14,7 @@ from datamodules.download import DataError, fetch_archive, file_md5, resolve_roo
 from datamodules.images import SIZE, Colour, ImageDataModule, ImageSplit
 from datamodules.plain_pickle import PlainPickleError, StoredArray, read_plain_pickle
 from datamodules.schedule import subset_indices
+from dynamo.types import OptionError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
@@ -53,7 +54,7 @@ class CIFAR100DataModule(ImageDataModule):
         subset: the first so many classes, in alphabetical order, or the names of the classes; they are numbered
             anew from 0, in this order. Default: all.
         train_items: how many training images there are, those held back for validation included: a draw by
-            `split_seed`, the same number of every class as nearly as can be. Default: all.
+            `split_seed`, the same share of every class, rounded class by class. Default: all.
         policy: see `ImageDataModule`, as for all that follow.
         val_fraction: share of the training images held back for validation.
         split_seed: decides which images are held back.
@@ -139,7 +140,7 @@ class CIFAR100DataModule(ImageDataModule):
             raise _problem(path, f"holds no image of class {names[counts.argmin()]!r}")
         if name == "train" and self.train_items is not None:
             if self.train_items > len(chosen):
-                raise ValueError(
+                raise OptionError(
                     f"train_items is {self.train_items}, but {path} has {len(chosen)} images of these "
                     f"{len(names)} classes: set train_items to that or less."
                 )

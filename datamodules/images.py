@@ -17,7 +17,7 @@ from datamodules.base import IndexedDataModule, TaskData, check_at_least
 from datamodules.basic_english import words_digest
 from datamodules.schedule import IndexBatch, subset_indices
 from datamodules.text import check_val_fraction
-from dynamo.types import Reader, TaskBatch
+from dynamo.types import OptionError, Reader, TaskBatch
 
 SIZE: Final = 32
 """Pixels on a side of every image."""
@@ -79,6 +79,8 @@ class ImageDataModule(IndexedDataModule):
     In training every member sees its images as its `Reader.policy` has them (`datamodules.augmentation`), in
     evaluation as they are. What a member sees is a function of (seed, step, rank, its own seed), whoever else is
     there. As soon as one member of a step mixes images, the targets of all are class shares `[N, B, C]`.
+
+    A group's `policy` decides for a population, none where it names none; the `policy` here is for the common stream.
 
     Args:
         policy: augments the common stream, which a module without readers (a meta-model) is trained on; it may
@@ -144,9 +146,11 @@ class ImageDataModule(IndexedDataModule):
         held = subset_indices(train.labels.numpy(), self.val_fraction, self.split_seed)
         rest = np.setdiff1d(np.arange(len(train.labels)), held)
         if len(rest) == 0:
-            raise ValueError(f"val_fraction {self.val_fraction} leaves no image to train on: take less.")
-        digest = words_digest([train.digest(), test.digest()])
-        return TaskData(train.select(torch.from_numpy(rest)), train.select(torch.from_numpy(held)), test, digest)
+            raise OptionError(f"val_fraction {self.val_fraction} leaves no image to train on: take less.")
+        trained, validated = (train.select(torch.from_numpy(positions)) for positions in (rest, held))
+        # Which images are held back belongs to it: those of another split are training images of this one.
+        digest = words_digest([trained.digest(), test.digest()])
+        return TaskData(trained, validated, test, digest)
 
     def gather(self, task: str, batch: IndexBatch) -> TaskBatch:
         """The items an `IndexBatch` names, augmented in training, on the device of its indices."""

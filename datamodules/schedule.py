@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dynamo.types import Reader
+from dynamo.types import OptionError, Reader
 
 IntArray = npt.NDArray[np.int64]
 
@@ -47,17 +47,17 @@ def subset_indices(labels: npt.ArrayLike, fraction: float, subset_seed: int) -> 
     larger ones, and all have the class proportions of the whole.
 
     Raises:
-        ValueError: for a fraction outside (0, 1], or one that leaves a class without any item.
+        OptionError: for a fraction outside (0, 1], or one that leaves a class without any item.
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"fraction must lie in (0, 1], got {fraction}: 0.25 reads a quarter of the items.")
+        raise OptionError(f"fraction must lie in (0, 1], got {fraction}: 0.25 reads a quarter of the items.")
     values = np.asarray(labels)
     chosen = []
     for label in np.unique(values):
         members = np.flatnonzero(values == label)
         count = round(fraction * len(members))
         if count == 0:
-            raise ValueError(
+            raise OptionError(
                 f"fraction {fraction} of the {len(members)} items of class {int(label)} leaves none: "
                 f"take at least {1 / len(members):.2g}."
             )
@@ -179,7 +179,7 @@ class EvalSchedule:
         values = np.asarray(lengths)
         items = np.arange(len(values)) if chosen is None else np.sort(chosen)
         if len(items) < world:
-            raise ValueError(f"split {split!r} has {len(items)} items for {world} processes: use fewer.")
+            raise OptionError(f"split {split!r} has {len(items)} items for {world} processes: use fewer.")
         size = min(batch_size, len(items) // world)
         order = items[np.argsort(values[items], kind="stable")].astype(np.int64)
         mine = [order[first : first + size] for first in range(rank * size, len(order), world * size)]

@@ -19,6 +19,7 @@ from datamodules.download import resolve_root
 from datamodules.encoded_text import EncodedText, Keep, check_reading
 from datamodules.schedule import subset_indices
 from datamodules.text_cache import Corpus, DamagedCacheError, cache_key, read_corpus, write_corpus
+from dynamo.types import OptionError
 
 
 class RawSplit(NamedTuple):
@@ -39,7 +40,7 @@ def split_task(train: EncodedText, test: EncodedText, val_fraction: float, split
     held = subset_indices(train.labels.numpy(), val_fraction, split_seed)
     rest = np.setdiff1d(np.arange(len(train.labels)), held)
     if len(rest) == 0:
-        raise ValueError(f"val_fraction {val_fraction} leaves no item to train on: take less.")
+        raise OptionError(f"val_fraction {val_fraction} leaves no item to train on: take less.")
     return TaskData(
         train=train.select(torch.from_numpy(rest)),
         val=train.select(torch.from_numpy(held)),

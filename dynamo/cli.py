@@ -57,12 +57,18 @@ TensorBoard: tensorboard --logdir runs
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes `RUN/config.yaml` when `fit` starts, and only then; it serves fit, test and analyze alike."""
+    """Writes `RUN/config.yaml` when training begins, and only then; it serves fit, test and analyze alike.
+
+    Until then data may turn out not to serve: a run that never began leaves its folder free.
+    """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nothing yet."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write it."""
         folder = RunFolder(Path(trainer.default_root_dir))
-        if stage == "fit" and trainer.is_global_zero:
+        if trainer.is_global_zero:
             config = self.config.clone()
             for own in ("ckpt_path", "weights_only"):
                 config.pop(own, None)

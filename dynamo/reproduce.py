@@ -15,13 +15,15 @@ from typing import Any
 
 import yaml
 
-from dynamo.analyze.command import ANALYSES, options_of, parse
+from dynamo.analyze.command import ANALYSES, parse
 from dynamo.runs import RunFolder
 from dynamo.types import UserError
 
 log = logging.getLogger(__name__)
 
 FIGURES = Path("configs/figures")
+OVERRIDES = "overrides"
+"""Under which name a run notes the options that `dynamo reproduce` added to its training."""
 MOST_NUMBERS = 24
 """So many numbers of one summary are told at the end; the rest stands in its file."""
 
@@ -140,7 +142,7 @@ def asked(words: Sequence[str]) -> dict[str, Any]:
     kinds = {kind.name: kind for kind in ANALYSES}
     if words[1] not in kinds:
         raise UserError(f"The stage `dynamo {shlex.join(words)}` asks for no analysis of {', '.join(kinds)}.")
-    return options_of(parse(kinds[words[1]], words[2:])[0])
+    return parse(kinds[words[1]], words[2:])[0].options()
 
 
 def overridden(commands: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[list[str]]:
@@ -153,14 +155,29 @@ def overridden(commands: Sequence[Sequence[str]], overrides: Sequence[str]) -> l
     Raises:
         UserError: it is no option of the data or the trainer, which all stages share.
     """
-    names = [word for word in overrides if word.startswith("-")]
+    names = [word for word in overrides if word.startswith("--")]
     foreign = [word for word in names if not word.startswith(("--data.", "--trainer."))]
-    if foreign or (overrides and not overrides[0].startswith("-")):
+    if foreign or (overrides and not overrides[0].startswith("--")):
         raise UserError(
             f"dynamo reproduce has no option {(foreign or overrides)[0]!r}; besides its own it takes --data.* and "
             "--trainer.*, for all trainings and tests of a figure."
         )
     return [[*words, *overrides] if words[0] in ("fit", "test") else list(words) for words in commands]
+
+
+def check_same(folder: RunFolder, overrides: Sequence[str]) -> None:
+    """Refuse to skip, or to go on with, a training that `dynamo reproduce` began with other options.
+
+    Raises:
+        UserError: telling both.
+    """
+    if folder.started() and folder.done(OVERRIDES):
+        before = folder.read_result(OVERRIDES)["options"]
+        if before != list(overrides):
+            raise UserError(
+                f"{folder.root} was begun with {shlex.join(before) or 'no options'}, not with "
+                f"{shlex.join(overrides) or 'none'}; give the same again, or remove it."
+            )
 
 
 def resumed(words: Sequence[str], folder: RunFolder) -> list[str]:
@@ -187,12 +204,16 @@ def main(args: Sequence[str]) -> None:
     for number, words in enumerate(commands, start=1):
         folder = run_of(words)
         name = f"[{number}/{len(commands)}] dynamo {shlex.join(words)}"
+        if words[0] == "fit" and not options.dry_run:
+            check_same(folder, overrides)
         if done(words, folder) and not options.dry_run:
             log.info(f"{name}\n      done already; remove {folder.root} to run it again")
             continue
         command = resumed(words, folder)
         log.info(f"{name}{'   (goes on where it stopped)' if command != list(words) else ''}")
         if not options.dry_run:
+            if words[0] == "fit":
+                folder.write_result(OVERRIDES, {"options": overrides})
             _run(command)
     if not options.dry_run:
         log.info(_closing(options.figure, folder, time.perf_counter() - began))

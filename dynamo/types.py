@@ -112,3 +112,7 @@ class UserError(Exception):
 
     The command line prints it as one line, without a traceback.
     """
+
+
+class OptionError(UserError, ValueError):
+    """An option that turns out to be impossible once the data has been read."""

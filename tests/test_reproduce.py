@@ -122,6 +122,23 @@ def test_options_of_data_and_trainer_go_to_every_training(ran: list[list[str]]) 
     ]
 
 
+def test_a_training_begun_with_other_options_is_neither_skipped_nor_resumed(
+    ran: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["reproduce", "fig", "--trainer.max_epochs", "1"])
+    folder = RunFolder(Path("runs/p"))
+    folder.config.touch()
+    for finished in (False, True):
+        if finished:
+            folder.write_result("fit", {})
+        with pytest.raises(SystemExit):
+            main(["reproduce", "fig"])
+        assert "runs/p was begun with --trainer.max_epochs 1, not with none" in capsys.readouterr().err
+    ran.clear()
+    main(["reproduce", "fig", "--trainer.max_epochs", "1"])
+    assert "runs/p" not in [word for command in ran for word in command]
+
+
 def test_an_analysis_is_repeated_for_other_runs_and_newer_weights(ran: list[list[str]]) -> None:
     for run in ("runs/p", "runs/m/seed=0", "runs/m/seed=1"):
         RunFolder(Path(run)).write_result("fit", {})
@@ -169,6 +186,7 @@ def test_a_stage_that_fails_stops_the_rest(
         (["fig", "--seed", "2"], "no option '--seed'"),
         (["fig", "--model.init_args.lr", "1"], "no option '--model.init_args.lr'; besides its own it takes --data.*"),
         (["fig", "fig3_tasks"], "no option 'fig3_tasks'"),
+        (["fig", "-1"], "no option '-1'"),
     ],
 )
 def test_wrong_words(ran: list[list[str]], words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynamo.cli import main
+from dynamo.runs import RunFolder
 
 Commands = dict[str, list[str]]
 Capture = pytest.CaptureFixture[str]
@@ -83,14 +84,28 @@ RESNET = "name: a, architecture: resnet"
         (["--model.init_args.groups=[{name: a, architecture: gru}]"], ("'a'", "reads text", "the data is images")),
         (["--data.init_args.policy=mixup"], ("'mixup'", "one of none, flip_crop")),
         (["--data=CIFAR100DataModule", "--data.init_args.subset=101"], ("2 to 100 classes", "got 101")),
+        ([f"--model.init_args.groups=[{{{RESNET}, seed: -1}}]"], ("'a'", "seed is -1")),
     ],
 )
 def test_wrong_options_for_images(tmp_path: Path, capsys: Capture, more: list[str], words: tuple[str, ...]) -> None:
-    said = complaint(
-        ["fit", "-c", "configs/population/demo_images.yaml", "--run", str(tmp_path / "run"), *more], capsys
-    )
+    said = complaint(["fit", "-c", IMAGES, "--run", str(tmp_path / "run"), *more], capsys)
     assert [word for word in words if word not in said] == []
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([f"--model.init_args.groups=[{{{RESNET}, fraction: 0.001}}]"], ("fraction 0.001", "take at least")),
+        (["--data.init_args.val_items=9"], ("9 items cannot show all 10 classes",)),
+    ],
+)
+def test_what_only_the_data_tells_leaves_the_folder_free(
+    tmp_path: Path, capsys: Capture, more: list[str], words: tuple[str, ...]
+) -> None:
+    said = complaint(["fit", "-c", IMAGES, "--run", str(tmp_path / "run"), *more], capsys)
+    assert [word for word in words if word not in said] == []
+    assert not RunFolder(tmp_path / "run").started()
 
 
 def test_images_and_texts_do_not_mix(commands: Commands, tmp_path: Path, capsys: Capture) -> None:

@@ -11,6 +11,7 @@ from dynamo.analysis.accuracy_map import answers_at
 from dynamo.analysis.emulator import Emulator
 from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
+from dynamo.population.residual import MOMENTUM
 from dynamo.types import TaskBatch
 
 ALL = "all"
@@ -87,15 +88,22 @@ def with_own_statistics(bundle: Bundle, task: str, batches: Iterable[dict[str, T
     Args:
         bundle: networks with batch norms; they stay as they are.
         task: that of the bundle.
-        batches: training items; with the networks' momentum of 0.1, thirty batches leave 4 % of the old statistics.
+        batches: training items; those of other tasks are passed over.
 
     Returns:
-        A frozen copy.
+        A frozen copy, whose running statistics are the mean of the batches' own.
     """
-    copy = bundle.take(range(bundle.count)).train()
-    for batch in batches:
-        if task in batch:
-            copy.answers(batch[task])
+    copy = bundle.take(range(bundle.count)).requires_grad_(True).train()
+    means: dict[str, Tensor] = {}
+    for count, items in enumerate((batch[task] for batch in batches if task in batch), start=1):
+        for buffer in copy.buffers():
+            buffer.zero_()  # of what is 0, a running average keeps nothing
+        copy.answers(items)
+        for name, buffer in copy.named_buffers():
+            said = buffer / MOMENTUM
+            means[name] = said if count == 1 else torch.lerp(means[name], said, 1 / count)
+    for name, buffer in copy.named_buffers():
+        buffer.copy_(means[name])
     return copy.requires_grad_(False).eval()
 
 

@@ -64,7 +64,10 @@ def check_labelled(network: Emulator, task: str, items: TaskBatch) -> None:
     """
     if not len(items.targets):
         raise ValueError(f"a batch of task {task!r} holds 0 items; leave it out")
-    if not items.inputs.is_floating_point():
+    if items.images != (network.vocabulary == 0):
+        given, read = ("images", "token ids") if items.images else ("token ids", "images")
+        raise ValueError(f"a batch of task {task!r} holds {given}, and the meta-model reads {read}")
+    if not items.images:
         check_tokens(items.inputs, network.vocabulary)
     low, high, classes = int(items.targets.min()), int(items.targets.max()), network.classes[task]
     if low < 0 or high >= classes:

@@ -40,10 +40,10 @@ class Fidelity:
     stage_variance_explained: Tensor
 
     def columns(self) -> dict[str, Tensor]:
-        """All of it as `[N]` by name; the stages only where there are several, as `variance_explained/stage1`, ..."""
+        """All of it as `[N]` by name; the stages only where there are several, as `variance_explained_stage1`, ..."""
         found: dict[str, Tensor] = {field.name: getattr(self, field.name) for field in fields(self)}
         stages = found.pop("stage_variance_explained").unbind(1)
-        each = {f"variance_explained/stage{number}": values for number, values in enumerate(stages, start=1)}
+        each = {f"variance_explained_stage{number}": values for number, values in enumerate(stages, start=1)}
         return found | (each if len(each) > 1 else {})
 
     @classmethod

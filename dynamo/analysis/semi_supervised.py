@@ -178,8 +178,8 @@ def train_from_scratch(
     """How good is a network of the base architecture that has seen nothing but these labels?
 
     The control for `search`, trained as populations of recurrent networks are: Adam, a cosine schedule with a warm-up,
-    each member's gradient clipped by itself. Member i reads draw i alone; none depends on the others. Images are not
-    augmented, and batch norms learn their statistics from the labelled ones.
+    each member's gradient clipped by itself. Member i reads draw i alone; none depends on the others. For ResNets it is
+    a weak control: their populations use SGD and augmentation, here images are not augmented.
 
     Args:
         bundle: N fresh networks (`initialise`); they stay as they are.

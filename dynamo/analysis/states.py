@@ -16,12 +16,11 @@ POSITIONS: Final = 64
 """So many positions of a feature map are samples, the same of every image; all where it has no more."""
 
 
-def state_sizes(population: Population, network: Emulator | None = None) -> list[list[int]]:
+def state_sizes(population: Population) -> list[list[int]]:
     """How many features has each base model in every stage?
 
     Args:
         population: N members.
-        network: a meta-model whose states are to be compared with theirs.
 
     Returns:
         `[stage][member]`, the members in their order; one stage of H for recurrent networks.
@@ -31,8 +30,6 @@ def state_sizes(population: Population, network: Emulator | None = None) -> list
     """
     parts = zip(population.bundles, population.bundle_members, strict=True)
     stages = {members[0].name: len(bundle.hidden_sizes) for bundle, members in parts}
-    if network is not None:
-        stages["the meta-model"] = len(network.hidden_sizes)
     if len(set(stages.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in stages.items())
         raise ValueError(f"states are compared stage by stage, and the numbers of stages differ: {told}; choose groups")

@@ -64,7 +64,6 @@ class AccuracyMap(Analysis):
         at_members = self._answers(run, theta, run.test_batches)
         top = int(relative.argmax())
         found: Content = {
-            "output_weight": run.task.output_weight,
             "map_maximum": float(relative[top]),
             "map_maximum_at": plane.project(grid.points[top]).tolist(),
             "x_relative": float(relative_accuracy(at_best, best_base)),

@@ -65,7 +65,7 @@ class Averaging(Analysis):
         points = self._points(run)
         pairs = [(first, second) for first, _, second in (pair.partition(":") for pair in self.between)]
         lines = [(run.index_of(first), run.index_of(second)) for first, second in pairs or _default_pairs(run)]
-        found: Content = {"output_weight": run.task.output_weight, "tasks": {}}
+        found: Content = {"tasks": {}}
         for task in run.tasks:
             at = answers_at(run.task.network, torch.stack(list(points.values())), task, run.test_batches).accuracy
             base = run.base_accuracies[task]
@@ -119,7 +119,7 @@ class Averaging(Analysis):
         return {"averaged_weights": found}
 
     def _training_items(self, run: FinishedRun, task: str) -> Iterator[dict[str, TaskBatch]]:
-        """Some training items in batches of 64, each with items of all classes."""
+        """Some training items of all classes in batches of 64."""
         positions = run.loaded.drawn("train", task, IMAGES)
         parts = max(1, len(positions) // 64)
         for part in range(parts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, NamedTuple
 
 from matplotlib.figure import Figure
@@ -41,6 +42,15 @@ class Analysis(ABC):
     @abstractmethod
     def numbers(self, run: FinishedRun) -> Content:
         """The answer in numbers: plain values, lists and dicts, or tensors."""
+
+    def options(self) -> Content:
+        """What is asked, as it stands beside the numbers."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    def content(self, run: FinishedRun) -> Content:
+        """What stands in `results/KIND.json`: what was asked, of which kind of meta-model, and the numbers."""
+        about = {"options": self.options(), "output_weight": run.task.output_weight, "distance": run.task.distance}
+        return about | self.numbers(run)
 
     @abstractmethod
     def draw(self, rows: Sequence[Sequence[Result]]) -> Figure:

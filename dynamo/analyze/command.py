@@ -6,7 +6,7 @@ import logging
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,10 @@ def analyse_run(analysis: Analysis, folder: RunFolder, device: str = "auto") -> 
         return folder.read_result(analysis.name)
     run = FinishedRun.load(folder, device)
     try:
-        content = analysis.numbers(run)
+        content = analysis.content(run)
     except ValueError as error:
         raise UserError(f"{folder.root}: {error}") from error
-    log.info(f"numbers: {folder.write_result(analysis.name, {'options': options_of(analysis), **content})}")
+    log.info(f"numbers: {folder.write_result(analysis.name, content)}")
     return folder.read_result(analysis.name)
 
 
@@ -109,12 +109,7 @@ def holds(analysis: Analysis, folder: RunFolder) -> bool:
         return False
     if any(folder.newer_result(analysis.name, needed) for needed in analysis.needs):
         return False
-    return bool(folder.read_result(analysis.name).get("options") == options_of(analysis))
-
-
-def options_of(analysis: Analysis) -> dict[str, Any]:
-    """What was asked, as it stands beside the numbers."""
-    return asdict(analysis)  # type: ignore[call-overload, no-any-return]
+    return bool(folder.read_result(analysis.name).get("options") == analysis.options())
 
 
 def report(analysis: Analysis, rows: Sequence[Sequence[Result]], out: RunFolder | None) -> None:
@@ -141,7 +136,7 @@ def report(analysis: Analysis, rows: Sequence[Sequence[Result]], out: RunFolder 
         upper = told[0] | analysis.across(rows)
         if len(rows) > 1:
             upper = {"upper": upper, "lower": told[1]}
-        asked = {"runs": [str(result.folder.root) for result in everyone], "options": options_of(analysis)}
+        asked = {"runs": [str(result.folder.root) for result in everyone], "options": analysis.options()}
         log.info(f"summary: {target.write_result(f'{analysis.name}_summary', asked | upper)}")
 
 

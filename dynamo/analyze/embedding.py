@@ -45,8 +45,6 @@ class Embedding(Analysis):
         found: Content = {
             "dims_95": answer.components_for(0.95),
             "spectrum": answer.spectrum.tolist(),
-            "output_weight": run.task.output_weight,
-            "distance": run.task.distance,
         }
         if 1 < len(set(groups)) < len(groups):
             for where, points in (("theta", theta), ("plane", answer.coordinates[:, :2])):

@@ -104,7 +104,6 @@ class FixedPoints(Analysis):
         lines = [self._line(found.found, found.converged(i), found.step, readout) for i in range(len(places))]
         reference = lines[0][0]
         content: Content = {
-            "output_weight": run.task.output_weight,
             "task": task,
             "dimensions": len(run.task.theta[0]),
             "converged_share": float(found.found.converged.double().mean()),

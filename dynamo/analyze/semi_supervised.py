@@ -77,7 +77,6 @@ class SemiSupervised(Analysis):
         plane = plane_of(theta)
         origin = torch.zeros_like(theta[:1])
         found: Content = {
-            "output_weight": run.task.output_weight,
             "task": task,
             "dimensions": theta.shape[1],
             "start": float(answers_at(run.task.network, origin, task, run.test_batches).accuracy),

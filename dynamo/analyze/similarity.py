@@ -79,11 +79,10 @@ class Similarity(Analysis):
         scaled = (classical_mds if self.scaling == "classical" else smacof_mds)(distances)
         answer = pca(theta)
         found: Content = {
-            "output_weight": run.task.output_weight,
             "distance_mean": _pairs(distances).mean().item(),
             "distance_error": _pairs(boot.std).mean().item(),
             "emulator_distance_mean": to_emulators.mean().item(),
-            "emulator_distance_worst": to_emulators.max().item(),
+            "emulator_distance_worst": to_emulators.mean(0).max().item(),
             "stress": scaled.stress,
             "negative_share": scaled.negative_share,
         }
@@ -121,7 +120,7 @@ class Similarity(Analysis):
     def _sums(self, run: FinishedRun) -> tuple[list[SimilaritySums], Tensor]:
         """The sums over all base models, stage by stage, and how far emulators are from originals `[stages, N]`."""
         population, network, theta = run.task.population, run.task.network, run.task.theta
-        sizes = state_sizes(population, network)
+        sizes = state_sizes(population)
         gigabytes = 8 * sum(sum(stage) ** 2 for stage in sizes) * self.blocks / 2**30
         if gigabytes > MOST_GIGABYTES:
             raise ValueError(

@@ -98,7 +98,6 @@ class WordScores(Analysis):
         originals = self._originals(run, task, words)
         accuracy = answers_at(run.task.network, points, task, run.test_batches).accuracy
         content: Content = {
-            "output_weight": run.task.output_weight,
             "task": task,
             "converged_share": float(kept.double().mean()),
             "words": dict(zip(self.words, effects[-1, len(words.ids) :].tolist(), strict=True)),

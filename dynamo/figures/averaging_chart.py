@@ -192,12 +192,14 @@ def _draw_marks(
     )
     if len(place) > _MOST_NUMBERED:
         return
+    aside = -8 if marker == "+" else 8  # beside the other control, which is as near to chance
     for name, value in found.items():
         axes.annotate(
             f"{value:.3f}",
             (place[name], value),
-            xytext=(8, 0),
+            xytext=(aside, 0),
             textcoords="offset points",
+            ha="left" if aside > 0 else "right",
             va="center",
             fontsize=7.5,
             color=INK,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
@@ -11,6 +12,8 @@ from dynamo.population.base import Bundle
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member
 from dynamo.types import TaskBatch
+
+log = logging.getLogger(__name__)
 
 
 def check_options(
@@ -99,6 +102,8 @@ def check_readouts(population: Population, output_weight: float) -> None:
 def check_data(population: Population, fingerprint: Mapping[str, str], tasks: Collection[str]) -> None:
     """Refuse data on which the members cannot be run: another vocabulary, or a task that is missing.
 
+    Other items, or the same ones split otherwise, are allowed and get a warning.
+
     Args:
         population: the members.
         fingerprint: of the data module.
@@ -117,7 +122,13 @@ def check_data(population: Population, fingerprint: Mapping[str, str], tasks: Co
     if mine and theirs and mine != theirs:
         raise PopulationError(
             f"The population was trained with vocabulary {mine[:8]}, the data module has {theirs[:8]}; "
-            "use the same data options for both (vocabulary size, data set, seed)."
+            "use the same data options for both (data set, vocabulary size, classes, split)."
+        )
+    mine, theirs = (prints.get("data") for prints in (population.fingerprint, fingerprint))
+    if mine and theirs and mine != theirs:
+        log.warning(
+            "The population was trained on other items than the data module has: what is measured on its validation "
+            "split may be items that members were trained on. Test items are safe if the source is the same."
         )
 
 

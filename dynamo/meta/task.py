@@ -78,7 +78,7 @@ class MetaTask(LightningModule):
         theta_lr: learning rate of theta.
         alignment_weight_decay: decoupled weight decay of V_n.
         clip: largest norm of the gradient; 0 for none.
-        schedule: cosine or constant.
+        schedule: cosine, one_cycle or constant.
         warmup_steps: steps until the full learning rate.
         seed: of the draws of members.
 
@@ -146,7 +146,7 @@ class MetaTask(LightningModule):
         return self.embedding.theta.detach()
 
     def forward(self, theta: Tensor, inputs: Tensor, task: str) -> Trajectory:
-        """What do the networks at points `[P, D]` do on inputs `[B, T]`? Hidden are meta states `[P, B, T, S]`."""
+        """What do the networks at points `[P, D]` do on a task's inputs? Hidden are the meta states of every stage."""
         return self.network(theta, inputs, task)  # type: ignore[no-any-return]
 
     def on_fit_start(self) -> None:

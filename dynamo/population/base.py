@@ -127,8 +127,8 @@ class Bundle(nn.Module, ABC):
         return stacked
 
     def _alike(self, count: int) -> Self:
-        """Untrained networks of the same settings, on the same device and of the same precision."""
-        return self.build(count, self.settings).to(next(self.parameters()))
+        """Untrained networks of the same settings, on the same device, of the same precision and in the same mode."""
+        return self.build(count, self.settings).to(next(self.parameters())).train(self.training)
 
 
 def last_step(output: Tensor, lengths: Tensor) -> Tensor:

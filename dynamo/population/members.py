@@ -94,6 +94,8 @@ class MemberGroup:
         where = f"group {self.name!r}"
         if self.count < 1:
             raise ValueError(f"{where}: count is {self.count}; a group needs at least 1 member.")
+        if self.seed is not None and self.seed < 0:
+            raise ValueError(f"{where}: seed is {self.seed}; it cannot be negative.")
         if self.architecture not in SIZES:
             raise ValueError(f"{where}: architecture is {self.architecture!r}; choose one of {', '.join(SIZES)}.")
         if not 0.0 < self.fraction <= 1.0:

@@ -20,6 +20,8 @@ STRIDES: Final = (1, 2, 2, 2)
 LARGEST: Final = 4_096
 """Channels or blocks of a stage; a manifest that asks for more is none that we wrote."""
 IMAGE: Final = (3, 32, 32)
+MOMENTUM: Final = 0.1
+"""What a batch counts in the running statistics of a batch norm."""
 
 
 class BatchNorm(nn.Module):
@@ -40,7 +42,8 @@ class BatchNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """`[B, channels, h, w]` -> the same."""
-        return nnf.batch_norm(maps, self.running_mean, self.running_var, self.weight, self.bias, self.training)
+        running = (self.running_mean, self.running_var)
+        return nnf.batch_norm(maps, *running, self.weight, self.bias, self.training, MOMENTUM)
 
 
 class Block(nn.Module):
@@ -137,10 +140,10 @@ class ResidualBundle(Bundle):
 
     Memory, in floats of 4 bytes, of N = 20 ResNet-34 at B = 128. Frozen, the population keeps its weights alone, 20 *
     21.3 M: 1.7 GB, and what a step shows of it, 122,880 floats of stage outputs per member and image: 1.3 GB for all
-    20 (`members_per_step` of the meta task divides this). A member's training step keeps 2.0 M floats per image (both
-    convolutions' and activations' outputs of every block): 1.0 GB, 0.5 GB at bf16, and since members take turns so
-    does the population; all members' graphs at once would be 20 times that. Beside it lie weights, gradients and
-    momentum: 5.1 GB.
+    20, twice that while they are stacked (`members_per_step` of the meta task divides this). A member's training step
+    keeps 2.0 M floats per image (both convolutions' and activations' outputs of every block): 1.0 GB, 0.5 GB at bf16,
+    and since members take turns so does the population; all members' graphs at once would be 20 times that. Beside it
+    lie weights, gradients and momentum: 5.1 GB.
 
     Args:
         count: N.

@@ -28,7 +28,7 @@ from dynamo.population.optimisation import (
 )
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import ResidualBundle
-from dynamo.types import Reader, TaskBatch
+from dynamo.types import Reader, TaskBatch, UserError
 
 REMEDY = "Lower the learning rate or the gradient clipping, and look at the data of this member."
 
@@ -112,6 +112,11 @@ class PopulationTask(LightningModule):
     def readers(self) -> Sequence[Reader]:
         """Which training items each member reads; see `HasReaders`."""
         return [member.reader for member in self.members]
+
+    def on_fit_start(self) -> None:
+        """Refuse what would train networks in turn on vanishing gradients, see `losses_in_turn`."""
+        if self.trainer.precision == "16-mixed" and any(isinstance(b, ResidualBundle) for b in self.bundles):
+            raise UserError("Residual networks cannot be trained at 16-mixed; set trainer.precision to bf16-mixed.")
 
     def training_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> Tensor:
         """The members' losses, added up."""

@@ -116,7 +116,7 @@ def test_averaged_weights_gather_statistics_of_their_own() -> None:
     images = 2 + torch.randn(5, 3, 32, 32)
     batch = TaskBatch(images, torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64))
     other = {"other": batch._replace(inputs=images + 9)}
-    found = with_own_statistics(average, "t", [other, *[{"t": batch}] * 120])
+    found = with_own_statistics(average, "t", [other, *[{"t": batch}] * 3])
     with torch.no_grad():
         maps = torch.nn.functional.conv2d(images, average.network.stem.weight[0], padding=1)
     own = found.network.state_dict()

@@ -205,8 +205,8 @@ def test_stages_have_columns_of_their_own_where_there_are_several() -> None:
     values = dict.fromkeys(("kl", "agreement", "accuracy", "original_accuracy"), torch.ones(2))
     found = Fidelity(explained.mean(1), **values, stage_variance_explained=explained).columns()
     names = ["variance_explained", "kl", "agreement", "accuracy", "original_accuracy"]
-    assert list(found) == [*names, "variance_explained/stage1", "variance_explained/stage2"]
-    assert found["variance_explained/stage2"].tolist() == pytest.approx([0.4, 0.9])
+    assert list(found) == [*names, "variance_explained_stage1", "variance_explained_stage2"]
+    assert found["variance_explained_stage2"].tolist() == pytest.approx([0.4, 0.9])
     assert list(Fidelity(explained[:, 0], **values, stage_variance_explained=explained[:, :1]).columns()) == names
 
 

@@ -9,6 +9,7 @@ from dynamo.analysis.averaging import averaged_weights, bundle_accuracy
 from dynamo.analysis.interpolation import Interpolation, interpolate, interpolate_weights
 from dynamo.meta.recurrent import RecurrentMetaModel
 from dynamo.population.recurrent import RecurrentBundle
+from dynamo.population.residual import ResidualBundle
 from dynamo.types import TaskBatch
 
 
@@ -111,3 +112,21 @@ def test_refuses_what_is_no_line() -> None:
             interpolate_weights(bundle(2), 0, index, "t", batches)
     with pytest.raises(ValueError, match="no task 'none'; it knows t"):
         interpolate(NETWORK, point, point, "none", batches)
+
+
+def test_on_the_way_between_resnets_batch_norms_are_in_evaluation_mode() -> None:
+    """The ends are the members, whatever the size of the batches."""
+    bundle = ResidualBundle(2, [4, 5, 6, 7], [1, 1, 1, 1], 3)
+    bundle.initialise([0, 1])
+    images, ones = torch.randn(30, 3, 32, 32), torch.ones(30, dtype=torch.int64)
+    with torch.no_grad():
+        bundle.answers(TaskBatch(images + 1, ones, ones))  # running statistics that are not those of the items
+    bundle.requires_grad_(False).eval()
+    with torch.no_grad():
+        targets = bundle.answers(TaskBatch(images, ones, ones))[0].argmax(-1)  # what the first member says is right
+    items = TaskBatch(images, targets, ones)
+    batches = [{"t": TaskBatch(*(part[rows] for part in items))} for rows in torch.arange(30).split(7)]
+    found = interpolate_weights(bundle, 0, 1, "t", batches, steps=3)
+    assert found[[0, 2]].tolist() == bundle_accuracy(bundle, "t", batches).tolist()
+    assert found[0] == 1.0
+    assert found.equal(interpolate_weights(bundle, 0, 1, "t", [{"t": items}], steps=3))

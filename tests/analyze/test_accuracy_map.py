@@ -63,7 +63,7 @@ def test_two_tasks_have_a_map_each_and_one_of_both(finished: FinishedRun) -> Non
 
 def test_images_have_a_map(pictures: FinishedRun) -> None:
     analysis = AccuracyMap(size=2, search_size=2, rounds=1, candidates=2)
-    found = analysis.numbers(pictures)
+    found = analysis.content(pictures)
     best = max(float(base.max()) for base in pictures.base_accuracies.values())
     at_x = accuracy_at(pictures.task.network, torch.tensor([found["x_theta"]]), "digits", pictures.test_batches)
     assert found["tasks"]["digits"]["x_accuracy"] == pytest.approx(float(at_x))

@@ -63,7 +63,7 @@ def test_averaged_batch_norms_are_measured_with_statistics_of_their_own_too(
 ) -> None:
     monkeypatch.setattr("dynamo.analyze.averaging.IMAGES", 150)
     analysis = Averaging(steps=2)
-    content = analysis.numbers(pictures)
+    content = analysis.content(pictures)
     found = content["tasks"]["digits"]
     (bundle,) = pictures.task.population.bundles
     drawn = pictures.loaded.drawn("train", "digits", 150)

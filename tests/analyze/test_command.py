@@ -13,7 +13,7 @@ import pytest
 
 import dynamo.analyze.command
 from dynamo.analyze.averaging import Averaging
-from dynamo.analyze.command import ANALYSES, holds, options_of, summary
+from dynamo.analyze.command import ANALYSES, holds, summary
 from dynamo.analyze.fixed_points import FixedPoints
 from dynamo.analyze.run import FinishedRun
 from dynamo.cli import main
@@ -93,7 +93,7 @@ def test_summary_of_what_is_infinite_or_unknown_has_no_mean() -> None:
 def test_numbers_that_rest_on_others_hold_as_long_as_those(run: Path) -> None:
     analysis, folder = FixedPoints(), RunFolder(run)
     folder.write_result("accuracy_map", {})
-    written = folder.write_result("fixed_points", {"options": options_of(analysis)})
+    written = folder.write_result("fixed_points", {"options": analysis.options()})
     os.utime(written, ((run / "results/accuracy_map.json").stat().st_mtime + 5,) * 2)
     assert holds(analysis, folder)
     os.utime(run / "results/accuracy_map.json", (written.stat().st_mtime + 5,) * 2)

@@ -95,9 +95,8 @@ def in_hand(request: pytest.FixtureRequest, tmp_path: Path) -> FinishedRun:
 
 def test_every_analysis_works_on_it(in_hand: FinishedRun) -> None:
     for analysis in ANALYSES:
-        content = analysis.numbers(in_hand)
-        options = dict(vars(analysis))
-        in_hand.folder.write_result(analysis.name, {"options": options, **content})
+        content = analysis.content(in_hand)
+        in_hand.folder.write_result(analysis.name, content)
         result = Result(in_hand.folder, in_hand.folder.read_result(analysis.name))
         assert analysis.draw([[result]]).axes
         assert [row["name"] for row in result.content["members"]] == [m.name for m in in_hand.task.members]

@@ -12,7 +12,6 @@ from dynamo.analysis import accuracy_at
 from dynamo.analysis.accuracy_map import plane_of
 from dynamo.analysis.semi_supervised import draw_labels, search
 from dynamo.analyze.base import Result
-from dynamo.analyze.command import options_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.analyze.semi_supervised import SemiSupervised
 from dynamo.cli import main
@@ -44,14 +43,14 @@ def test_an_unknown_task_is_named(run: Any, capsys: pytest.CaptureFixture[str]) 
 
 def test_images_are_searched_like_words(pictures: FinishedRun) -> None:
     analysis = SemiSupervised(counts=[10, 20], draws=2, steps=3, scratch_steps=3)
-    found = analysis.numbers(pictures)
+    found = analysis.content(pictures)
     targets = pictures.loaded.data["digits"].val.labels
     labelled = pictures.batch("val", "digits", draw_labels(targets, 20, seed=1))
     expected = search(pictures.task.network, "digits", labelled, steps=3, lr=0.03)
     path = plane_of(pictures.task.theta).project(expected.path)
     torch.testing.assert_close(torch.tensor(found["paths"]["20"][1]), path, atol=1e-5, rtol=0, check_dtype=False)
     assert set(found["labels"]["20"]) == {"search", "search_std", "scratch", "scratch_std"}
-    pictures.folder.write_result("semi_supervised", {"options": options_of(analysis), **found})
+    pictures.folder.write_result("semi_supervised", found)
     analysis.draw([[Result(pictures.folder, pictures.folder.read_result("semi_supervised"))]])
 
 

@@ -12,7 +12,6 @@ from dynamo.analysis import silhouette
 from dynamo.analysis.similarity import pairwise
 from dynamo.analysis.states import emulator_states, population_states
 from dynamo.analyze.base import Result
-from dynamo.analyze.command import options_of
 from dynamo.analyze.run import FinishedRun
 from dynamo.analyze.similarity import Similarity
 from dynamo.cli import main
@@ -42,7 +41,7 @@ def test_distances_are_those_of_the_same_states(analysed: Analysed, finished: Fi
 
 def test_stages_are_told_one_by_one_and_averaged(pictures: FinishedRun) -> None:
     analysis = Similarity(items=40, blocks=4, replicates=20, permutations=50)
-    found = analysis.numbers(pictures)
+    found = analysis.content(pictures)
     batch = {"digits": pictures.batch("test", "digits", pictures.loaded.drawn("test", "digits", 40))}
     task = pictures.task
     originals = population_states(task.population, batch)
@@ -70,7 +69,7 @@ def test_one_stage_is_no_stage(analysed: Analysed) -> None:
 
 
 def _as_written(run: FinishedRun, analysis: Similarity, found: dict[str, Any]) -> Result:
-    run.folder.write_result("similarity", {"options": options_of(analysis), **found})
+    run.folder.write_result("similarity", found)
     return Result(run.folder, run.folder.read_result("similarity"))
 
 

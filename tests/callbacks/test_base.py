@@ -31,9 +31,11 @@ class Asking(MapCallback):
         super().__init__(every_n_epochs)
         self.asked: list[int] = []
         self.drawn: list[int] = []
+        self.training: list[bool] = []
 
     def compute(self, trainer: Trainer, task: MetaTask) -> int:
         self.asked.append(trainer.current_epoch)
+        self.training.append(task.network.training)
         return trainer.current_epoch
 
     def draw(self, trainer: Trainer, task: MetaTask, answer: int) -> None:
@@ -46,6 +48,8 @@ def test_asks_every_so_many_epochs_and_at_the_last(task: MetaTask, fit: Fit, eve
     callback = Asking(every)
     fit(task, callback, epochs=5)
     assert callback.asked == callback.drawn == epochs
+    assert callback.training == [False] * len(epochs)  # the network is asked as it will be used
+    assert task.network.training
 
 
 def test_logs_its_share_of_the_epoch_and_its_picture(task: MetaTask, fit: Fit, tmp_path: Path) -> None:

@@ -77,13 +77,13 @@ def test_images_are_counted_stage_by_stage(
                     truth = h[n].double()
                     spread = (truth - truth.mean((0, 2, 3), keepdim=True)).square().sum()
                     stages.append(1 - float((truth - v[n].double()).square().sum() / spread))
-                told = [row[f"variance_explained/stage{number}"] for number in range(1, 5)]
+                told = [row[f"variance_explained_stage{number}"] for number in range(1, 5)]
                 assert told == pytest.approx(stages, abs=1e-4)
                 assert row["variance_explained"] == pytest.approx(sum(stages) / 4, abs=1e-4)
                 agree = part.original.output[n].argmax(-1) == part.emulated[n].argmax(-1)
                 assert row["agreement"] == pytest.approx(float(agree.double().mean()))
     for number in range(1, 5):
-        key = f"variance_explained/stage{number}"
+        key = f"variance_explained_stage{number}"
         assert float(metrics[f"val/{key}"]) == pytest.approx(found["mean"][key], rel=1e-5)
     assert not [key for key in metrics if key.endswith(("stage0", "stage5", "stage_variance_explained"))]
     assert (tmp_path / "run/figures/fidelity_val.png").is_file()

@@ -239,7 +239,10 @@ def test_the_training_images_are_kept_as_bytes_and_validation_is_balanced_and_ap
 
 def test_the_fingerprint_follows_what_gives_inputs_and_classes_their_meaning() -> None:
     first = ready().fingerprint
-    assert first == ready(seed=3, split_seed=1, policy="none").fingerprint
+    assert first == ready(seed=3, policy="none").fingerprint
+    otherwise = ready(split_seed=1).fingerprint  # its validation images are training images here
+    assert otherwise["data"] != first["data"]
+    assert otherwise["vocabulary"] == first["vocabulary"]
     other = ready()
     other.classes = {"made": ("bird", "fish", "toad")}
     assert other.vocabulary_digest() != first["vocabulary"]
