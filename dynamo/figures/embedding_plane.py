@@ -133,6 +133,7 @@ def draw_plane(axes: Axes, panel: EmbeddingPanel) -> None:
         axes.scatter(
             points[chosen, 0],
             points[chosen, 1],
+            clip_on=False,  # a long heading takes from the height after the limits were set
             s=22 if many else 46,
             c=colours,
             edgecolors=edges,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -70,7 +72,18 @@ def place_headings(row: Sequence[Axes], headings: Iterable[Heading]) -> None:
         legend.set_loc("upper center")
         legend.set_bbox_to_anchor((0.5, 1.0), transform=axes.transAxes + above)
         if heading.title:
-            axes.set_title(heading.title, fontsize=10.5, fontweight="bold", color=INK, pad=72 * inches + 3)
+            axes.set_title(
+                _in_lines(heading.title, axes), fontsize=10.5, fontweight="bold", color=INK, pad=72 * inches + 3
+            )
+
+
+def _in_lines(title: str, axes: Axes) -> str:
+    """A title in lines no wider than these axes, at about 0.087 inch a letter; what stands beside a number stays."""
+    letters = max(12, int(1.05 * axes.get_window_extent().width / root_figure(axes).dpi / 0.087))
+    if len(title) <= letters:
+        return title
+    together = re.sub(r" (?=[=\d])|(?<==) ", "\N{NO-BREAK SPACE}", title)
+    return fill(together, letters, break_long_words=False)
 
 
 def _columns(names: Sequence[str], axes: Axes) -> int:

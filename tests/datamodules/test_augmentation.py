@@ -208,3 +208,36 @@ def test_torch_draws_no_random_number() -> None:
     for policy in POLICIES:
         augment(images, policy, generators(0), True, as_floats)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_device_shows_the_same_images(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "OPERATIONS", 1)  # a second one may widen what the first one rounds otherwise
+    images = some_images(3, 60)
+    here = augment(images, policy, generators(0, 1, 2), True, as_floats)
+    there = augment(images.to("cuda"), policy, generators(0, 1, 2), True, as_floats)
+    assert there.images.is_cuda
+    apart = (there.images.cpu() - here.images).abs() * 50  # in levels of 0..255
+    if policy == "randaugment":  # see the next test
+        assert float((apart > 1.01).float().mean()) < 0.01
+    else:
+        assert float(apart.max()) < 0.01
+    if here.mixing is not None:
+        assert there.mixing is not None
+        assert there.mixing.partner.cpu().equal(here.mixing.partner)
+        assert there.mixing.share.cpu().equal(here.mixing.share)
+        shares = torch.eye(7)[torch.randint(7, (3, 60))]
+        torch.testing.assert_close(there.mixing.of(shares.to("cuda")).cpu(), here.mixing.of(shares))
+
+
+@pytest.mark.gpu
+def test_the_device_does_every_operation_alike() -> None:
+    images, drawn = some_images(2, 23), np.arange(46) % 23
+    before = images.to("cuda")
+    there = operate(before, drawn).cpu()
+    apart = (there.int() - operate(images, drawn).int()).abs().flatten(0, 1)
+    # A level where float32 rounds otherwise; a pixel that lies halfway between two may be the other one of them.
+    shares = (apart > 1).float().mean((1, 2, 3))
+    assert float(shares.max()) < 0.01, dict(enumerate(shares.tolist()))
+    assert before.cpu().equal(images)

@@ -48,3 +48,17 @@ def test_entries_stand_in_fewer_columns_where_names_are_long() -> None:
         tops.append(len({round(text.get_window_extent().y0) for text in legend.get_texts()}))
     assert tops == [1, 4]
     assert all(one < other for one, other in pairwise(tops))
+
+
+def test_a_title_wider_than_its_axes_takes_a_second_line() -> None:
+    figure = new_figure(6, 4)
+    row = list(figure.subplots(1, 2))
+    place_headings(row, [Heading((), "a_rather_long_name, seed 0, λ = 1"), Heading((), "short, seed 0, λ = 1")])
+    figure.draw_without_rendering()
+    first, second = (axes.get_title() for axes in row)
+    assert second == "short, seed 0, λ = 1"
+    assert [line.replace("\N{NO-BREAK SPACE}", " ") for line in first.split("\n")] == [
+        "a_rather_long_name, seed 0,",
+        "λ = 1",
+    ]
+    assert row[0].title.get_window_extent().width <= 1.1 * row[0].get_window_extent().width

@@ -324,3 +324,46 @@ def test_a_meta_model_of_another_kind_is_named(population: Population) -> None:
         MetaTask(population, 0, network=RecurrentMetaModel)
     with pytest.raises(PopulationError, match="'r-0' reads images, the data module has tokens"):
         MetaTask(population, 100, network=network)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("normalisation", ["group", "batch"])
+def test_the_device_gives_the_same_states_and_answers(
+    make: Make, images: Tensor, theta: Tensor, normalisation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64: in float32 cuDNN takes the numbers to 11 bits."""
+    here, there = (make(normalisation=normalisation).double().eval() for _ in range(2))
+    there.to("cuda")
+    images, theta = images.double(), theta.double()
+    prepared, lengths = there.prepare(images.to("cuda")), torch.ones(B, device="cuda")
+    expected = here(theta, images, "b")
+    for at_once in (IMAGES_AT_ONCE["cuda"], 2 * B):  # in one part, and in two
+        monkeypatch.setitem(IMAGES_AT_ONCE, "cuda", at_once)
+        with torch.no_grad():
+            found = there(theta.to("cuda"), images.to("cuda"), "b")
+        for mine, theirs in zip([*found.hidden, found.output], [*expected.hidden, expected.output], strict=True):
+            assert mine.is_cuda
+            torch.testing.assert_close(mine.cpu(), theirs)
+        answers = there.answers(theta.to("cuda"), prepared, lengths, "b")
+        torch.testing.assert_close(answers.cpu(), expected.output)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("distance", ["l2", "l1"])
+def test_a_training_step_on_the_device_is_finite_at_bf16(population: Population, distance: Literal["l2", "l1"]) -> None:
+    task, batch = make_task(population, distance=distance), items(ITEMS)
+    nn.init.normal_(task.embedding.theta)
+    with torch.no_grad():
+        expected = task.training_step(batch, 0)
+    task.to("cuda")
+    population.to("cuda")  # no part of the task
+    moved = {name: TaskBatch(*(values.to("cuda") for values in part)) for name, part in batch.items()}
+    with torch.autocast("cuda", torch.bfloat16):
+        loss = task.training_step(moved, 0)
+    loss.backward()
+    assert loss.is_cuda
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.detach().cpu(), expected, rtol=0.1, atol=0.05)
+    for name, parameter in task.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.isfinite().all()), name

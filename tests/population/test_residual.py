@@ -322,3 +322,53 @@ def test_stages_that_cannot_be_built_are_refused(widths: list[int], depths: list
     for build in (ResidualClassifier, lambda *sizes: ResidualBundle(2, *sizes)):
         with pytest.raises(ValueError, match=match):
             build(widths, depths, 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("own_items", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_device_gives_the_same_answers_gradients_and_statistics(own_items: bool, training: bool) -> None:
+    """In float64: in float32 cuDNN takes the numbers to 11 bits."""
+    here = make().double().train(training)
+    there = here.take(range(3)).requires_grad_(True).to("cuda").train(training)
+    items = batch(3 if own_items else None)
+    items = items._replace(inputs=items.inputs.double())
+    moved = TaskBatch(*(part.to("cuda") for part in items))
+    select, chosen = torch.tensor([2, 0]), items
+    if own_items:
+        chosen = TaskBatch(*(part[select] for part in items))
+    with torch.no_grad():
+        expected = here(chosen, select)
+        found = there(TaskBatch(*(part.to("cuda") for part in chosen)), select.to("cuda"))
+        answers = there.answers(moved)
+        torch.testing.assert_close(answers.cpu(), here.answers(items))
+        torch.testing.assert_close(there.read_out(found.hidden[-1], select.to("cuda")), found.output)
+    for mine, theirs in zip((*found.hidden, found.output), (*expected.hidden, expected.output), strict=True):
+        assert mine.is_cuda
+        torch.testing.assert_close(mine.cpu(), theirs)
+    weights = torch.tensor([1.0, -0.5, 3.0], dtype=torch.float64)
+    losses, wanted = there.losses(moved, criterion), here.losses(items, criterion)
+    (losses * weights.to("cuda")).sum().backward()
+    (wanted * weights).sum().backward()
+    torch.testing.assert_close(losses.cpu(), wanted)
+    for name, parameter in here.named_parameters():
+        own = there.get_parameter(name).grad
+        assert own is not None
+        torch.testing.assert_close(own.cpu(), parameter.grad, msg=name)
+    for name, buffer in here.named_buffers():
+        torch.testing.assert_close(there.get_buffer(name).cpu(), buffer, msg=name)
+
+
+@pytest.mark.gpu
+def test_at_bf16_the_device_trains_about_alike() -> None:
+    here = make()
+    there = here.take(range(3)).requires_grad_(True).to("cuda").train()
+    items = batch(3, items=16)
+    with torch.autocast("cuda", torch.bfloat16):
+        losses = there.losses(TaskBatch(*(part.to("cuda") for part in items)), criterion)
+    losses.sum().backward()
+    torch.testing.assert_close(losses.cpu(), here.train().losses(items, criterion), rtol=0.1, atol=0.1)
+    for parameter in there.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.dtype == torch.float32
+        assert bool(parameter.grad.isfinite().all())

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +17,7 @@ from pytorch_lightning.callbacks import LambdaCallback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules import SyntheticSentimentDataModule
+from datamodules import DigitsDataModule, SyntheticSentimentDataModule
 from datamodules.base import TaskData
 from dynamo.population import DivergenceError, MemberGroup, Population, PopulationTask
 from dynamo.population.base import last_step
@@ -351,3 +355,61 @@ def test_class_shares_are_targets_like_classes(smoothing: float) -> None:
     both = 0.3 * cross_entropies(logits, shares, smoothing) + 0.7 * cross_entropies(logits, shares.flip(0), smoothing)
     torch.testing.assert_close(cross_entropies(logits, mixed, smoothing), both)
     assert cross_entropies(logits.bfloat16(), classes).dtype == torch.float32
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """A run's folder, and what each of its two ranks saw; `several_processes.py` is what each of them runs."""
+    place, script = tmp_path_factory.mktemp("run"), Path(__file__).with_name("several_processes.py")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "MASTER_ADDR": "127.0.0.1"}
+    words = [sys.executable, str(script), str(place), "2"]
+    run = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr
+    return place, [torch.load(place / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_two_processes_judge_and_keep_one_population(two_processes: tuple[Path, list[dict[str, Any]]]) -> None:
+    place, (first, second) = two_processes
+    saved = Population.load(place / "population")
+    kept = {f"bundles.{i}.{k}": own for i, bundle in enumerate(saved.bundles) for k, own in bundle.state_dict().items()}
+    assert kept.keys() == first["end"].keys()
+    for name, tensor in kept.items():
+        assert torch.equal(first["end"][name], tensor), name
+        assert torch.equal(second["end"][name], tensor), name
+        # Until they are evaluated, each rank has statistics of its own items; those of rank 0 are kept.
+        assert torch.equal(first["trained"][name], tensor), name
+        assert torch.equal(second["trained"][name], tensor) != ("running" in name), name
+        assert not torch.equal(first["start"][name], tensor), name
+    data = DigitsDataModule()
+    data.setup()
+    for stage, count in (("val", 51), ("test", 53)):
+        items = data.batch(stage, "digits", data.drawn(stage, "digits", count))
+        assert len(items.targets) % 40  # 20 at a time: the ranks have unequally many
+        with torch.inference_mode():
+            logits = torch.cat([bundle.answers(items) for bundle in saved.bundles])
+        right = (logits.argmax(-1) == items.targets).double().sum(1)
+        assert len(right.unique()) > 1
+        for rank in (first, second):
+            assert torch.equal(rank[stage], right / len(items.targets))
+        assert [getattr(member, f"{stage}_accuracy") for member in saved.members] == first[stage].tolist()
+
+
+def test_the_gradient_of_two_processes_is_the_mean_of_theirs(
+    two_processes: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    """Each normalises by the statistics of its own items, as DDP has it: one batch of all is another function."""
+    place, ranks = two_processes
+    assert not torch.equal(ranks[0]["items"][0], ranks[1]["items"][0])
+    first = 0
+    for number, saved in enumerate(Population.load(place / "population").bundles):
+        bundle = saved.take(range(saved.count)).requires_grad_(True).train()
+        start = f"bundles.{number}."
+        bundle.load_state_dict({k.removeprefix(start): v for k, v in ranks[0]["start"].items() if k.startswith(start)})
+        for seen in ranks:
+            part = TaskBatch(*(values[first : first + bundle.count] for values in seen["items"]))
+            (cross_entropies(bundle(part).output, part.targets).sum() / 2).backward()
+        first += bundle.count
+        for name, parameter in bundle.named_parameters():
+            gradients = [seen["gradients"][start + name] for seen in ranks]
+            assert torch.equal(*gradients), name
+            torch.testing.assert_close(gradients[0], parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
