@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
 
 CASES = [
-    Case("laptop", [16, 32, 64, 128], [1, 1, 1, 1], 4, 64, "cpu", "32-true", 2, 6),
+    Case("laptop", [8, 16, 32, 64], [1, 1, 1, 1], 4, 128, "cpu", "32-true", 2, 6),
     Case("ResNet-34", [64, 128, 256, 512], [3, 4, 6, 3], 2, 128, "gpu", "bf16-mixed", 10, 40),
 ]
 

@@ -26,8 +26,8 @@ from dynamo.types import TaskBatch
 
 WIDTHS, DEPTHS = [16, 32, 64, 128], [1, 1, 1, 1]
 SIZES = ((4, 32), (8, 64), (16, 64))
-MOST = 2.0
-"""The peak may be this many times the count."""
+LEAST, MOST = 0.7, 1.9
+"""The peak may be so many times the count: with more, 20 ResNet-34s at batch 128 would not fit 40 GB."""
 
 
 def peak(members: int, items: int) -> int:
@@ -58,7 +58,7 @@ def test_memory(table: Callable[[str], None]) -> None:
         ratio = bytes_more / more / counted
         told = f"{bytes_more / more / 1e3:.0f} kB a pair, {ratio:.2f} of the count"
         table(f"up to {members} members x {items} images: {told}")
-        assert ratio < MOST
+        assert LEAST < ratio < MOST
 
 
 if __name__ == "__main__":
