@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from dynamo.population.residual import RESNET34_DEPTHS, RESNET34_WIDTHS, STRIDES, check_images, check_stages
+from dynamo.population.residual import RESNET34_DEPTHS, RESNET34_WIDTHS, STRIDES, check_images, check_stages, thinned
 from dynamo.types import Trajectory
 
 Normalisation = Literal["group", "batch"]
@@ -86,14 +86,15 @@ class _Block(nn.Module):
         self.norm1 = ConditionalNorm(width, *norm)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.norm2 = ConditionalNorm(width, *norm)
-        self.shortcut = None if before == width and stride == 1 else nn.Conv2d(before, width, 1, stride, bias=False)
+        self.stride = stride
+        self.shortcut = None if before == width and stride == 1 else nn.Conv2d(before, width, 1, bias=False)
         self.shortcut_norm = None if self.shortcut is None else ConditionalNorm(width, *norm)
 
     def forward(self, maps: Tensor, theta: Tensor) -> Tensor:
         inner = nnf.relu(self.norm1(self.conv1(maps), theta))
         inner = self.norm2(self.conv2(inner), theta)
         if self.shortcut is not None and self.shortcut_norm is not None:
-            maps = self.shortcut_norm(self.shortcut(maps), theta)
+            maps = self.shortcut_norm(self.shortcut(thinned(maps, self.stride)), theta)
         return nnf.relu(inner + maps)
 
 
@@ -245,13 +246,15 @@ def numbers_kept(widths: Sequence[int], depths: Sequence[int]) -> int:
     """How many numbers does a pair of point and image leave waiting for the backward pass?
 
     Per norm its input, its normalised maps and, where one follows, the ReLU's output; every block has two norms and two
-    ReLUs, the first of a later stage a third norm in its shortcut; the stem has one of each.
+    ReLUs, the first of a later stage a third norm in its shortcut, and the positions that this reads; the stem has one
+    of each.
     """
     kept = 3 * widths[0] * SIDE**2
-    side = SIDE
+    side, before = SIDE, widths[0]
     for width, depth, stride in zip(widths, depths, STRIDES, strict=True):
         side //= stride
-        kept += (6 * depth + 2 * (stride > 1)) * width * side**2
+        kept += (6 * depth * width + (stride > 1) * (2 * width + before)) * side**2
+        before = width
     return kept
 
 

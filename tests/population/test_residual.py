@@ -64,7 +64,8 @@ def test_one_network_is_torchvision_s_resnet_with_a_small_stem() -> None:
                 tensor.uniform_(0.5, 1.5)
     kept = {name: value for name, value in theirs.state_dict().items() if "num_batches_tracked" not in name}
     ours.load_state_dict(dict(zip(ours.state_dict(), kept.values(), strict=True)))
-    images, targets = torch.randn(3, 3, 32, 32), torch.tensor([0, 6, 2])
+    images, targets = torch.randn(3, 3, 32, 32).double(), torch.tensor([0, 6, 2])
+    ours.double(), theirs.double()
     for training in (False, True):
         theirs.train(training), ours.train(training)
         (maps, answer), expected = ours(images), theirs(images)
@@ -280,10 +281,11 @@ def test_memory_in_training_does_not_grow_with_the_members(precision: torch.dtyp
         return most_in_forward
 
     # The count of bytes in the docstring: four maps per block (both convolutions and both activations), two of the
-    # stem, one of every shortcut's convolution, and the images.
+    # stem, a shortcut's input and output, and the images.
     pixels = [side**2 for side in SIDES]
     blocks = sum(4 * width * depth * area for width, depth, area in zip(WIDTHS, DEPTHS, pixels, strict=True))
-    shortcuts = sum(width * area for width, area in zip(WIDTHS[1:], pixels[1:], strict=True))
+    edges = zip(WIDTHS, WIDTHS[1:], pixels[1:], strict=False)  # a shortcut reads some positions, and writes as many
+    shortcuts = sum((before + width) * area for before, width, area in edges)
     floats = blocks + (2 * WIDTHS[0] + 3) * pixels[0] + shortcuts
     one = peak(1, in_turn=True)
     assert one == 9 * floats * precision.itemsize

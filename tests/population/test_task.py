@@ -320,8 +320,8 @@ def test_accumulated_residual_steps_are_one_step_of_the_mean() -> None:
 
 
 def test_residual_networks_learn_from_shares_and_are_judged_and_kept_frozen() -> None:
-    model, module = resnets(), Colours(steps=25, shares=True)
-    run = trainer(max_steps=25, precision="bf16-mixed")
+    model, module = resnets(), Colours(steps=50, shares=True)
+    run = trainer(max_steps=50, precision="bf16-mixed")
     run.fit(model, module)
     run.test(model, module, verbose=False)
     frozen = model.population(1, {}, {})
@@ -412,4 +412,7 @@ def test_the_gradient_of_two_processes_is_the_mean_of_theirs(
         for name, parameter in bundle.named_parameters():
             gradients = [seen["gradients"][start + name] for seen in ranks]
             assert torch.equal(*gradients), name
-            torch.testing.assert_close(gradients[0], parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
+            assert parameter.grad is not None
+            # Float32, summed in another order; near the least it is rounding that is compared.
+            largest = float(parameter.grad.abs().max())
+            torch.testing.assert_close(gradients[0], parameter.grad, rtol=1e-3, atol=1e-4 * max(1.0, largest), msg=name)
