@@ -269,7 +269,7 @@ class ResidualBundle(Bundle):
 
 
 def check_stages(widths: Sequence[int], depths: Sequence[int]) -> None:
-    """Refuse stages that no network, or none that fits a machine, is built of, by a ValueError that names the option."""
+    """Refuse stages that no network, or none that fits a machine, is built of; the ValueError names the option."""
     for name, values in (("widths", widths), ("depths", depths)):
         if len(values) != len(STRIDES) or not all(type(value) is int and 1 <= value <= LARGEST for value in values):
             wanted = f"{len(STRIDES)} whole numbers from 1 to {LARGEST}, one per stage"
