@@ -130,6 +130,9 @@ class IndexedDataModule(LightningDataModule):
         """Load all splits, whatever the stage: they are small, and `classes` of one stage hold for all."""
         if self._data is None:
             self._data = self.load()
+            for found in self._data.values():  # refuses what no loader could draw, before anything is trained
+                self._drawn(found.val.labels, self.val_items)
+                self._drawn(found.test.labels, self.test_items)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -195,11 +198,7 @@ class IndexedDataModule(LightningDataModule):
         return self._resident(task, batch).gather(batch.indices, batch.longest, rng)
 
     def batch(self, split: str, task: str, indices: Tensor | Sequence[int]) -> TaskBatch:
-        """The items at explicit positions of a split (`[B]` or `[N, B]`), on the CPU, read as in evaluation.
-
-        Raises:
-            IndexError: for a position outside the split.
-        """
+        """Items at positions (`[B]` or `[N, B]`) of a split, else an IndexError; on the CPU, read as in evaluation."""
         if task not in self.data:
             raise ValueError(f"unknown task {task!r}: this data module has {', '.join(self.tasks)}.")
         found = self.data[task].split(split)

@@ -185,7 +185,7 @@ def test_a_checkpoint_does_not_override_the_command_line(trained: Path, commands
     run = tmp_path / "run"
     shutil.copytree(trained / "population", run)
     words = [*commands["population"], "--run", str(run), "--ckpt_path", str(run / "checkpoints/last.ckpt")]
-    main(["fit", *words, "--model.init_args.lr", "0.25"])
+    main(["fit", *words, "--model.init_args.lr", "0.25", "--trainer.max_epochs", "3"])
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["lr"] == 0.25
 
 
