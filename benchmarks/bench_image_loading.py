@@ -5,8 +5,8 @@
 
 The real `PopulationTask` in the real `Trainer`, in turns: on CIFAR-100 through its data module (indices, uint8 images
 on the device, flips and crops; scikit-learn's digits where DYNAMO_DATA has no CIFAR-100), and on one batch of noise
-that lies on the device already. Images per second count every member's. The ratio is that of the medians, "best" that
-of the fastest turns, the steadier one on a busy machine; it must be at least 0.95. The laptop's networks run
+that lies on the device already. Images per second count every member's. The ratio is that of the medians, which must be
+at least 0.95 on an idle machine; "best" is that of the fastest turns. The laptop's networks run
 anywhere, a ResNet-34 at bf16 on a GPU; there, "peak" is the most memory a turn took.
 """
 
@@ -138,4 +138,4 @@ def test_images_per_second(case: Case, benchmark: BenchmarkFixture, table: Calla
         f"{case.name}, {case.members} members, batch {case.batch_size}: {median(real):.0f} images/s from "
         f"{type(data).__name__}, {median(device):.0f} on the device already, ratio {ratio:.3f}, best {best:.3f}{peak}"
     )
-    assert best >= LEAST
+    assert ratio >= LEAST

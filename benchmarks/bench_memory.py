@@ -50,7 +50,8 @@ def test_memory(table: Callable[[str], None]) -> None:
         words = [sys.executable, __file__, str(members), str(items)]
         done = subprocess.run(words, check=True, capture_output=True, text=True)
         peaks.append(int(done.stdout.split()[-1]))
-    counted = 4 * numbers_kept(WIDTHS, DEPTHS)
+    stages = sum(width * side**2 for width, side in zip(WIDTHS, (32, 16, 8, 4), strict=True))
+    counted = 4 * (numbers_kept(WIDTHS, DEPTHS) + 3 * stages)  # and the gaps, and both sides' stages
     pairs = [members * items for members, items in SIZES]
     for (members, items), more, bytes_more in zip(
         SIZES[1:], [pairs[1] - pairs[0], pairs[2] - pairs[1]], [peaks[1] - peaks[0], peaks[2] - peaks[1]], strict=True
