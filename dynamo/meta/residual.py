@@ -109,8 +109,8 @@ class ResidualMetaModel(nn.Module):
     million for a ResNet-34: 12 MB, 6 MB at bf16. L_hidden keeps another 123 thousand (the gaps, float32) and the step
     two copies of as many (both sides' stages): 1.5 MB at most. So 20 ResNet-34s at batch 128, 2,560 pairs, need 15.4 +
     3.8 GB at bf16, the frozen population 1.7 GB and this network with gradients and Adam 0.4 GB: 22 GB of a GPU's 40,
-    which leaves room for what lives for a moment. `members_per_step` divides it. benchmarks/bench_memory.py follows
-    the count at small scale; on a GPU it has not been measured yet.
+    which leaves room for what lives for a moment. `members_per_step` divides it. At small scale
+    on a CPU the peak is 1.2 to 1.3 times the count (benchmarks/bench_memory.py); it has not been measured on a GPU.
 
     Args:
         vocab_size: 0; linked from the data module, where 0 says that its items are images.
