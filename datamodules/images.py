@@ -15,9 +15,8 @@ from torch.nn import functional as nnf
 from datamodules.augmentation import MIXING, POLICIES, augment
 from datamodules.base import IndexedDataModule, TaskData, check_at_least
 from datamodules.basic_english import words_digest
-from datamodules.schedule import IndexBatch, subset_indices
-from datamodules.text import check_val_fraction
-from dynamo.types import OptionError, Reader, TaskBatch
+from datamodules.schedule import IndexBatch, check_val_fraction, hold_out
+from dynamo.types import Reader, TaskBatch
 
 SIZE: Final = 32
 """Pixels on a side of every image."""
@@ -143,11 +142,8 @@ class ImageDataModule(IndexedDataModule):
 
     def task_data(self, train: ImageSplit, test: ImageSplit) -> TaskData:
         """Hold a class-balanced part of the training images back for validation."""
-        held = subset_indices(train.labels.numpy(), self.val_fraction, self.split_seed)
-        rest = np.setdiff1d(np.arange(len(train.labels)), held)
-        if len(rest) == 0:
-            raise OptionError(f"val_fraction {self.val_fraction} leaves no image to train on: take less.")
-        trained, validated = (train.select(torch.from_numpy(positions)) for positions in (rest, held))
+        places = hold_out(train.labels, self.val_fraction, self.split_seed, "image")
+        trained, validated = (train.select(positions) for positions in places)
         # Which images are held back belongs to it: those of another split are training images of this one.
         digest = words_digest([trained.digest(), test.digest()])
         return TaskData(trained, validated, test, digest)

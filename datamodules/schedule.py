@@ -66,6 +66,28 @@ def subset_indices(labels: npt.ArrayLike, fraction: float, subset_seed: int) -> 
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
+def check_val_fraction(val_fraction: float) -> None:
+    """Refuse a share for validation that leaves one side without items."""
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"val_fraction must lie in (0, 1), got {val_fraction}: 0.1 holds a tenth back.")
+
+
+def hold_out(labels: npt.ArrayLike, val_fraction: float, split_seed: int, noun: str) -> tuple[Tensor, Tensor]:
+    """Which items are trained on, and which class-balanced part is held back for validation? `split_seed` decides.
+
+    Returns:
+        Ascending positions of both, int64.
+
+    Raises:
+        OptionError: one side is left without a `noun`.
+    """
+    held = subset_indices(labels, val_fraction, split_seed)
+    rest = np.setdiff1d(np.arange(len(np.asarray(labels))), held)
+    if len(rest) == 0:
+        raise OptionError(f"val_fraction {val_fraction} leaves no {noun} to train on: take less.")
+    return torch.from_numpy(rest), torch.from_numpy(held)
+
+
 class _Stream:
     """The endless sequence of one reader's items; position j is a pure function of (seed, reader, j)."""
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from datamodules.base import IndexedDataModule, TaskData, check_at_least
 from datamodules.basic_english import words_digest
 from datamodules.encoded_text import PAD_WORD, UNK, UNK_WORD, EncodedText, Keep, check_reading
-from datamodules.text import check_val_fraction, split_task
+from datamodules.schedule import check_val_fraction
+from datamodules.text import split_task
 
 FloatArray = npt.NDArray[np.float64]
 

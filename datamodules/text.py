@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -17,9 +16,8 @@ from datamodules.base import IndexedDataModule, TaskData, check_at_least
 from datamodules.basic_english import REPLACEMENTS, encode, train_tokenizer, words_digest, words_of
 from datamodules.download import resolve_root
 from datamodules.encoded_text import EncodedText, Keep, check_reading
-from datamodules.schedule import subset_indices
+from datamodules.schedule import check_val_fraction, hold_out
 from datamodules.text_cache import Corpus, DamagedCacheError, cache_key, read_corpus, write_corpus
-from dynamo.types import OptionError
 
 
 class RawSplit(NamedTuple):
@@ -29,21 +27,12 @@ class RawSplit(NamedTuple):
     labels: list[int]
 
 
-def check_val_fraction(val_fraction: float) -> None:
-    """Refuse a share for validation that leaves one side without items."""
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction must lie in (0, 1), got {val_fraction}: 0.1 holds a tenth back.")
-
-
 def split_task(train: EncodedText, test: EncodedText, val_fraction: float, split_seed: int) -> TaskData:
     """Hold a class-balanced part of the training split back for validation; `split_seed` decides which."""
-    held = subset_indices(train.labels.numpy(), val_fraction, split_seed)
-    rest = np.setdiff1d(np.arange(len(train.labels)), held)
-    if len(rest) == 0:
-        raise OptionError(f"val_fraction {val_fraction} leaves no item to train on: take less.")
+    rest, held = hold_out(train.labels, val_fraction, split_seed, "item")
     return TaskData(
-        train=train.select(torch.from_numpy(rest)),
-        val=train.select(torch.from_numpy(held)),
+        train=train.select(rest),
+        val=train.select(held),
         test=test,
         digest=words_digest([train.digest(), test.digest()]),
     )

@@ -9,16 +9,22 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from dynamo.population.residual import RESNET34_DEPTHS, RESNET34_WIDTHS, STRIDES, check_images, check_stages, thinned
+from dynamo.population.residual import (
+    IMAGE,
+    MOMENTUM,
+    RESNET34_DEPTHS,
+    RESNET34_WIDTHS,
+    STRIDES,
+    check_images,
+    check_stages,
+    thinned,
+)
 from dynamo.types import Trajectory
 
 Normalisation = Literal["group", "batch"]
 
 IMAGES_AT_ONCE: Final = {"cpu": 128, "cuda": 4096}
 """Without gradients, no more images (points times items) than these go through the layers at once."""
-SIDE: Final = 32
-"""Pixels on a side of an image."""
-_MOMENTUM: Final = 0.1
 _EPSILON: Final = 1e-5
 
 
@@ -71,8 +77,8 @@ class ConditionalNorm(nn.Module):
         apart = maps.unflatten(0, (points, -1))
         var, mean = torch.var_mean(apart, dim=(1, 3, 4), keepdim=True, correction=0)
         with torch.no_grad():
-            self.running_mean.lerp_(mean.mean(0).flatten().to(self.running_mean), _MOMENTUM)
-            self.running_var.lerp_(var.mean(0).flatten().to(self.running_var), _MOMENTUM)
+            self.running_mean.lerp_(mean.mean(0).flatten().to(self.running_mean), MOMENTUM)
+            self.running_var.lerp_(var.mean(0).flatten().to(self.running_var), MOMENTUM)
         normal: Tensor = ((apart - mean) * (var + _EPSILON).rsqrt()).flatten(0, 1)
         return normal
 
@@ -249,8 +255,8 @@ def numbers_kept(widths: Sequence[int], depths: Sequence[int]) -> int:
     ReLUs, the first of a later stage a third norm in its shortcut, and the positions that this reads; the stem has one
     of each.
     """
-    kept = 3 * widths[0] * SIDE**2
-    side, before = SIDE, widths[0]
+    side, before = IMAGE[-1], widths[0]
+    kept = 3 * before * side**2
     for width, depth, stride in zip(widths, depths, STRIDES, strict=True):
         side //= stride
         kept += (6 * depth * width + (stride > 1) * (2 * width + before)) * side**2
