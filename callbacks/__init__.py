@@ -5,6 +5,7 @@ from callbacks.artifact import PopulationArtifact
 from callbacks.checkpoint import RunCheckpoint
 from callbacks.embedding_pca import EmbeddingPCA
 from callbacks.fidelity import FidelityTable
+from callbacks.graceful_stop import GracefulStop
 from callbacks.progress import EpochLine
 from callbacks.results import StageResults
 from callbacks.similarity_mds import SimilarityMDS
@@ -15,6 +16,7 @@ __all__ = [
     "EmbeddingPCA",
     "EpochLine",
     "FidelityTable",
+    "GracefulStop",
     "PopulationArtifact",
     "RunCheckpoint",
     "SimilarityMDS",

@@ -80,6 +80,7 @@ class AccuracyMap(MapCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget what was measured of another population."""
+        super().on_train_start(trainer, pl_module)
         self._best_base = {}
 
     def compute(self, trainer: Trainer, task: MetaTask) -> MapOfAccuracy:

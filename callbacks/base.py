@@ -136,6 +136,10 @@ class MapCallback(Callback, ABC):
         last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
         return last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note when the epoch began, for a run that goes on in the middle of one."""
+        self._epoch_began = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note when the epoch began."""
         self._epoch_began = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -15,7 +16,8 @@ class StageResults(Callback):
     """Did a stage finish, and with which numbers? Writes `results/STAGE.json` as the last act of fit and test.
 
     `dynamo reproduce` skips a stage whose file is there. Training that begins, or goes on, takes the files of the
-    run away: they are about weights that are no more. Hooks: the start and the end of fit and test.
+    run away: they are about weights that are no more. A run that was interrupted has the metrics and the time of all
+    its parts. Hooks: the start and the end of fit and test. In a checkpoint: metrics and seconds so far.
 
     Args:
         enabled: False turns it off.
@@ -24,28 +26,53 @@ class StageResults(Callback):
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
         self._began = time.perf_counter()
+        self._before: dict[str, Any] = {"seconds": 0.0, "metrics": {}}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note the time."""
         self._began = time.perf_counter()
+        self._before = {"seconds": 0.0, "metrics": {}}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take away what was said of other weights."""
+        """Take away what was said of other weights; what held at the checkpoint still holds."""
         if self.enabled and trainer.is_global_zero:
+            kept = {"overrides.json"} | ({"fidelity_val.json"} if self._before["metrics"] else set())
             for file in run_folder(trainer).results.glob("*.json"):
-                file.unlink()
+                if file.name not in kept:
+                    file.unlink()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what a run that goes on from here would not know."""
+        checkpoint["callbacks"][self.state_key] = {
+            "seconds": self._before["seconds"] + time.perf_counter() - self._began,
+            "metrics": self._numbers(trainer),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up again."""
+        self._before = {"seconds": state_dict["seconds"], "metrics": dict(state_dict["metrics"])}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the numbers; Lightning calls this only when the stage came to its end, after every other hook."""
         if not self.enabled or stage not in ("fit", "test") or not trainer.is_global_zero:
             return
+        numbers = self._numbers(trainer) if stage == "fit" else _metrics(trainer)
+        seconds = time.perf_counter() - self._began + (self._before["seconds"] if stage == "fit" else 0.0)
         run_folder(trainer).write_result(
             TrainerFn(stage).value,
             {
-                "seconds": round(time.perf_counter() - self._began, 1),
+                "seconds": round(seconds, 1),
                 "epochs": trainer.current_epoch,
                 "steps": trainer.global_step,
                 "torch": torch.__version__,
-                "metrics": {name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
+                "metrics": dict(sorted(numbers.items())),
             },
         )
+
+    def _numbers(self, trainer: Trainer) -> dict[str, float]:
+        """The newest value of every metric of this training, its earlier parts included."""
+        return {**self._before["metrics"], **_metrics(trainer)}
+
+
+def _metrics(trainer: Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -76,6 +76,7 @@ class SimilarityMDS(MapCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget what was measured of another population."""
+        super().on_train_start(trainer, pl_module)
         self._base = None
 
     def compute(self, trainer: Trainer, task: MetaTask) -> Similarities:

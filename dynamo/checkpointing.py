@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from dynamo.files import written_whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -18,12 +19,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ANN401
-        """Write `checkpoint` to `path`."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.tmp")
-        with part.open("wb") as file:
+        """Write `checkpoint` to `path`.
+
+        Raises:
+            DiskFullError: there is no space left; a checkpoint that was there before is untouched.
+        """
+        with written_whole(Path(path)) as part, part.open("wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)

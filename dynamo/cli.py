@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
-import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 import callbacks
 import datamodules  # a configuration may also say `class_path: IMDBDataModule`
 import dynamo
 from dynamo.checkpointing import AtomicCheckpointIO
+from dynamo.console import speak_plainly
+from dynamo.event_files import RunBoard
+from dynamo.files import disk_full, write_text
 from dynamo.memory import keep_memory
 from dynamo.options import PlainParser
 from dynamo.runs import RunFolder
@@ -28,6 +32,7 @@ from dynamo.types import HasReaders, UserError
 
 CALLBACKS = {
     "checkpoint": callbacks.RunCheckpoint,
+    "graceful_stop": callbacks.GracefulStop,
     "fidelity": callbacks.FidelityTable,
     "embedding_pca": callbacks.EmbeddingPCA,
     "similarity_mds": callbacks.SimilarityMDS,
@@ -72,10 +77,7 @@ class SaveRunConfig(SaveConfigCallback):
             config = self.config.clone()
             for own in ("ckpt_path", "weights_only"):
                 config.pop(own, None)
-            folder.root.mkdir(parents=True, exist_ok=True)
-            part = folder.config.with_suffix(".yaml.tmp")
-            part.write_text(self.parser.dump(config, skip_none=False), encoding="utf-8")
-            part.replace(folder.config)
+            write_text(folder.config, self.parser.dump(config, skip_none=False))
 
 
 class DynamoCLI(LightningCLI):
@@ -101,6 +103,8 @@ class DynamoCLI(LightningCLI):
             return
         config = self.config[self.subcommand]
         name, folder = config.get("ckpt_path"), RunFolder(Path(config["run"]))
+        if self.subcommand == "fit" and name is None and restarted():
+            name = "last"  # the same command again, by a machine
         # Rank 0 alone: processes that are started later find the files that it has written meanwhile.
         if self.subcommand == "fit" and name is None and getattr(rank_zero_only, "rank", 0) == 0 and folder.started():
             raise UserError(
@@ -115,8 +119,8 @@ class DynamoCLI(LightningCLI):
             return
         file = folder.checkpoint(name)
         if self.subcommand == "fit" and name == "last" and not file.exists():
-            # Interrupted before its first checkpoint, or never started: there is nothing to go on from. "last"
-            # makes Lightning begin anew.
+            # Interrupted before its first checkpoint, or never started: there is nothing to go on from.
+            config["ckpt_path"] = None
             log.warning(f"{file} is not there yet: training starts at the beginning.")
         else:
             config["ckpt_path"] = str(whole_checkpoint(file))
@@ -142,17 +146,29 @@ class DynamoCLI(LightningCLI):
             log.info(f"results: {RunFolder(Path(self.trainer.default_root_dir)).results}")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
-        """A trainer that logs into the run folder and writes its checkpoints whole."""
+        """A trainer that logs into the run folder and writes its checkpoints whole, at moments that can be resumed."""
         run, logger = self._get(self.config_init, "run"), self._get(self.config_init, "trainer.logger")
         if logger in (None, True):
-            kwargs.setdefault("logger", TensorBoardLogger(run, name="", version="", default_hp_metric=False))
+            kwargs.setdefault("logger", RunBoard(run))
         plugins = self._get(self.config_init, "trainer.plugins") or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
-        kwargs.setdefault("plugins", [*plugins, AtomicCheckpointIO()])
-        return super().instantiate_trainer(**kwargs)
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+            # Lightning would save inside its signal handler, in the middle of a step; see `GracefulStop`.
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        kwargs.setdefault("plugins", plugins)
+        trainer = super().instantiate_trainer(**kwargs)
+        # At the start of a batch, before any other callback has logged something of it.
+        first = (callbacks.RunCheckpoint, callbacks.GracefulStop)
+        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, first))  # type: ignore[attr-defined]
+        return trainer
 
 
 log = logging.getLogger(__name__)
+
+
+def restarted() -> bool:
+    """Whether a machine runs this command again: torchrun after the loss of a process, or SLURM a job requeued."""
+    return any(int(os.environ.get(f"{name}_RESTART_COUNT") or 0) > 0 for name in ("TORCHELASTIC", "SLURM"))
 
 
 def whole_checkpoint(file: Path) -> Path:
@@ -172,34 +188,6 @@ def _first_cause(message: str) -> str:
     """What is wrong, without the parser's account of all the types that it tried."""
     causes = [cause for cause in re.findall(r"^ *- (.*)", message, re.MULTILINE) if not cause.startswith("Expected a")]
     return causes[0] if causes else message
-
-
-def _speak_plainly() -> None:
-    """Our own messages as they are; of Lightning's, not the advertisement and not the notes about its own code."""
-    for name in ("dynamo", "callbacks", "datamodules"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO)
-        if not logger.handlers:
-            logger.addHandler(_Stdout())
-            logger.propagate = False
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_no_advertisement)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter.*")  # `main([...])` from a notebook
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*there is no last checkpoint available.*")  # we say so ourselves
-
-
-class _Stdout(logging.Handler):
-    """Writes to standard output, whatever that is at the time: a progress bar may have put itself in its place."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        sys.stdout.write(f"{self.format(record)}\n")
-
-
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    noise = ("litlogger", "TPU available", "to estimate number of stepping batches", "was configured so")
-    return not any(words in record.getMessage() for words in noise)
 
 
 def build(args: ArgsType, *, run: bool) -> DynamoCLI:
@@ -240,6 +228,7 @@ def load_run(folder: RunFolder, checkpoint: str = "last") -> DynamoCLI:
     config.pop("checkpoint", None)  # nothing is written here
     cli = build(config, run=False)
     state = torch.load(file, map_location="cpu", weights_only=True)
+    cli.model.on_load_checkpoint(state)  # refuses what is another run's
     cli.model.load_state_dict(state["state_dict"])
     return cli
 
@@ -248,7 +237,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run a command; errors a person can mend are one line, with exit code 1."""
     words = list(sys.argv[1:] if args is None else args)
     keep_memory()
-    _speak_plainly()
+    speak_plainly()
     try:
         if not words or words[0] in ("-h", "--help"):
             sys.stdout.write(HELP)
@@ -266,4 +255,9 @@ def main(args: Sequence[str] | None = None) -> None:
             build(None if args is None else words, run=True)
     except UserError as error:
         sys.stderr.write(f"dynamo: error: {error}\n")
+        raise SystemExit(1) from error
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        sys.stderr.write(f"dynamo: error: {error}. Free some space; a training goes on with --ckpt_path last.\n")
         raise SystemExit(1) from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dynamo.files import write_text
 from dynamo.types import UserError
 
 
@@ -60,11 +62,8 @@ class RunFolder:
 
     def write_result(self, stage: str, content: dict[str, Any]) -> Path:
         """Write a stage's numbers, whole or not at all."""
-        self.results.mkdir(parents=True, exist_ok=True)
         path = self.results / f"{stage}.json"
-        part = path.with_suffix(".json.tmp")
-        part.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
-        part.replace(path)
+        write_text(path, json.dumps(content, indent=1, default=_plain) + "\n")
         return path
 
     def read_result(self, stage: str) -> dict[str, Any]:
@@ -81,6 +80,15 @@ class RunFolder:
         except json.JSONDecodeError as error:
             raise UserError(f"{path} is damaged ({error}); delete it and run the stage {stage!r} again.") from None
         return content
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written; for the one process that may write here."""
+        for pattern in ("*.tmp", ".*.tmp", "*/*.tmp", "*/.*.tmp", ".population-*", "snapshots/.epoch=*"):
+            for path in self.root.glob(pattern):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def started(self) -> bool:
         """Whether a `fit` was ever started here."""

@@ -18,7 +18,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dynamo", "datamodules", "callbacks")
 FLOW = ("types", "population", "meta", "analysis", "figures")
-FILES = ("runs", "checkpointing")  # modules directly in dynamo/ that know what lies in a run folder and no network
+FILES = (
+    "runs",
+    "checkpointing",
+    "event_files",
+    "files",
+    "resume",
+)  # modules directly in dynamo/ that know what lies in a run folder and no network
 # What each layer may import besides itself. "dynamo" is dynamo/__init__.py; every other module or package
 # directly in dynamo/ (cli, analyze, reproduce, ...) is the command line: it sees all, none sees it.
 SEES: dict[str, set[str]] = {

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import numpy as np
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.meta.alignment import ALIGNMENTS, Alignment, AlignmentKind
 from dynamo.meta.calibration import spreads
 from dynamo.meta.checks import check_data, check_inputs, check_options, check_readouts, check_stages
+from dynamo.meta.comparison import Comparison
+from dynamo.meta.draw import drawn_members
 from dynamo.meta.embedding import ModelEmbedding
 from dynamo.meta.losses import Distance, hidden_loss, output_loss
 from dynamo.meta.recurrent import RecurrentMetaModel
 from dynamo.meta.residual import ResidualMetaModel
 from dynamo.population.artifact import Population
+from dynamo.population.identity import IdentifiedTask, Identity, digest, fingerprint
 from dynamo.population.manifest import PopulationError
-from dynamo.population.members import Member
+from dynamo.population.members import Member, group_means
 from dynamo.population.optimisation import Schedule, adam, check_finite, scheduled
 from dynamo.population.sources import load_populations
 from dynamo.types import TaskBatch, Trajectory
@@ -29,35 +30,15 @@ MetaModel = RecurrentMetaModel | ResidualMetaModel
 REMEDY = "Lower the learning rate (lr, theta_lr) or the gradient clipping (clip)."
 
 
-class Comparison(NamedTuple):
-    """Some members of one bundle beside their emulators, on one batch.
-
-    Attributes:
-        bundle: index of the bundle.
-        members: indices of the members inside the bundle, `[n]`.
-        original: what the base models did.
-        mapped: V_n(s) of every stage, in the shapes of `original.hidden`.
-        emulated: logits of the emulators, in the shape of `original.output`; with lambda = 0, in evaluation, what
-            the members' own readouts say of `mapped`.
-        batch: the items.
-    """
-
-    bundle: int
-    members: Tensor
-    original: Trajectory
-    mapped: tuple[Tensor, ...]
-    emulated: Tensor
-    batch: TaskBatch
-
-
-class MetaTask(LightningModule):
+class MetaTask(IdentifiedTask):
     """How does a population become a map? Fits theta_n, V_n and one meta-model to emulate every member.
 
     Minimises the mean over members of L_hidden(n) + lambda * L_output(n) (Figures 1 and 2 of the paper), L_hidden
     being the mean over stages where there are several. No label is used. The population is frozen, runs beside the
     meta-model, and is not part of the checkpoint.
 
-    Logs `train/loss`, `train/hidden`, `train/output`, `train/loss/GROUP`. What it reaches on held-out items
+    Logs `train/loss`, `train/hidden`, `train/output`, and `train/loss/GROUP`, the mean of the members' newest losses
+    (with `members_per_step` those of earlier steps among them). What it reaches on held-out items
     is measured by the `fidelity` callback.
 
     Args:
@@ -130,10 +111,13 @@ class MetaTask(LightningModule):
             nn.ModuleList(ALIGNMENTS[alignment](b.count, *pair) for pair in zip(sizes, b.hidden_sizes, strict=True))
             for b in self.population.bundles
         )
+        self._digest = ""
         self.spread: Tensor
         self.calibrated: Tensor
+        self.newest_losses: Tensor  # of every member when it last took part, NaN before
         self.register_buffer("spread", torch.ones(len(self.population), len(sizes)))
         self.register_buffer("calibrated", torch.tensor(False))
+        self.register_buffer("newest_losses", torch.full((len(self.population),), torch.nan))
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -181,12 +165,11 @@ class MetaTask(LightningModule):
             indices.append(index)
         each_hidden, each_output, index = torch.cat(hidden), torch.cat(output), torch.cat(indices)
         losses = each_hidden + self.output_weight * each_output
-        chosen = [self.members[i] for i in index.tolist()]
-        check_finite(losses, [m.name for m in chosen], self.global_step, REMEDY)
-        scalars = {"hidden": each_hidden.mean(), "output": each_output.mean()}
-        for name in dict.fromkeys(m.group for m in chosen):
-            scalars[f"loss/{name}"] = losses[[i for i, m in enumerate(chosen) if m.group == name]].mean()
-        self.log_dict({f"train/{key}": value.detach() for key, value in scalars.items()})
+        check_finite(losses, [self.members[i].name for i in index.tolist()], self.global_step, REMEDY)
+        self.newest_losses[index] = losses.detach()
+        groups = group_means("train/loss", self.members, self.newest_losses.cpu())
+        self.log_dict({name: value for name, value in groups.items() if not value.isnan()})
+        self.log_dict({"train/hidden": each_hidden.mean().detach(), "train/output": each_output.mean().detach()})
         loss = losses.mean()
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
@@ -255,24 +238,25 @@ class MetaTask(LightningModule):
                 empty = part[:0]
                 yield [part if other == index else empty for other in range(len(self.population.bundles))]
 
+    @property
+    def identity(self) -> Identity:
+        """Who is emulated, on which data, in a space of which kind."""
+        self._digest = self._digest or digest(self.population)  # of all weights, found once
+        own = {"kind": "map", "dimensions": self.theta.shape[1], "network": type(self.network).__name__}
+        names = [member.name for member in self.members]
+        return {**own, "members": names, "population": self._digest, **fingerprint(self)}
+
     def _first(self, bundle: int) -> int:
         """Index of a bundle's first member in theta."""
         return sum(other.count for other in self.population.bundles[:bundle])
 
     def _draw(self) -> list[Tensor] | None:
-        """The members of this step: a function of the seed and the number of batches done."""
-        total = len(self.population)
-        if self.members_per_step is None or self.members_per_step >= total:
+        """The members of this step."""
+        if self.members_per_step is None or self.members_per_step >= len(self.population):
             return None
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        done: int = progress.total.processed  # type: ignore[attr-defined]
-        drawn = np.sort(np.random.default_rng([self.seed, done]).permutation(total)[: self.members_per_step])
-        first, parts = 0, []
-        for bundle in self.population.bundles:
-            mine = drawn[(drawn >= first) & (drawn < first + bundle.count)] - first
-            parts.append(torch.from_numpy(mine))
-            first += bundle.count
-        return parts
+        counts = [bundle.count for bundle in self.population.bundles]
+        return drawn_members(counts, self.members_per_step, self.seed, progress.total.processed)  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def _calibrate(self) -> None:

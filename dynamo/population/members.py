@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from torch import Tensor
+
 from dynamo.population.recurrence import GATES
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import RESNET34_DEPTHS, RESNET34_WIDTHS, ResidualBundle, check_stages
@@ -146,6 +148,23 @@ class MemberGroup:
             return ResidualBundle, {**self.sizes, "classes": classes}
         words = {"vocab_size": vocab_size, "embedding_scale": embedding_scale}
         return RecurrentBundle, {"architecture": self.architecture, **words, **self.sizes, "classes": classes}
+
+
+def group_means(tag: str, members: Sequence[Member], values: Tensor) -> dict[str, Tensor]:
+    """What is the mean of the members' values over each group? NaN, where a member has none, is left out.
+
+    Args:
+        tag: what the values are.
+        members: N of them.
+        values: `[N]`.
+
+    Returns:
+        `TAG/GROUP` -> mean, as they are logged.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, member in enumerate(members):
+        groups.setdefault(member.group, []).append(index)
+    return {f"{tag}/{name}": values[indices].nanmean() for name, indices in groups.items()}
 
 
 SEEDS_PER_GROUP = 10_000

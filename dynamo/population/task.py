@@ -10,13 +10,13 @@ from typing import Any, get_args
 
 import torch
 import torch.nn.functional as nnf
-from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
-from dynamo.population.members import Member, MemberGroup, expand
+from dynamo.population.identity import IdentifiedTask, Identity, fingerprint
+from dynamo.population.members import Member, MemberGroup, expand, group_means
 from dynamo.population.optimisation import (
     OptimizerName,
     Schedule,
@@ -33,7 +33,7 @@ from dynamo.types import Reader, TaskBatch, UserError
 REMEDY = "Lower the learning rate or the gradient clipping, and look at the data of this member."
 
 
-class PopulationTask(LightningModule):
+class PopulationTask(IdentifiedTask):
     """How does a population come about? Every member learns its task, recurrent networks all in one recurrence.
 
     The members' losses are added, their gradients do not mix, and the optimiser works element by element: each member
@@ -124,7 +124,7 @@ class PopulationTask(LightningModule):
         losses = torch.cat([bundle.losses(part, smoothed) for bundle, part in self._parts(batch) if part is not None])
         check_finite(losses, [m.name for m in self.members], self.global_step, REMEDY)
         self.log("train/loss", losses.mean().detach(), prog_bar=True)
-        self.log_dict({f"train/loss/{name}": value for name, value in self._by_group(losses.detach()).items()})
+        self.log_dict(group_means("train/loss", self.members, losses.detach()))
         return losses.sum()
 
     def on_validation_epoch_start(self) -> None:
@@ -200,6 +200,22 @@ class PopulationTask(LightningModule):
             population = population.with_accuracies(stage, accuracies.tolist())
         return population
 
+    @property
+    def identity(self) -> Identity:
+        """Who learns what from which data."""
+        readers = [f"{m.name} ({m.task}, seed {m.seed}, fraction {m.fraction}, {m.policy})" for m in self.members]
+        return {"kind": "population", "members": readers, **fingerprint(self)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note too how accurate the members were."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["accuracies"] = dict(self.accuracies)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        super().on_load_checkpoint(checkpoint)
+        self.accuracies = dict(checkpoint["accuracies"])
+
     def _parts(self, batch: dict[str, TaskBatch]) -> Iterator[tuple[Bundle, TaskBatch | None]]:
         """Every bundle with its part of the batch; None where its task is not in it."""
         offset: dict[str, int] = {}
@@ -213,20 +229,13 @@ class PopulationTask(LightningModule):
                 part = TaskBatch(*(values[first : first + len(members)] for values in part))
             yield bundle, part
 
-    def _by_group(self, values: Tensor) -> dict[str, Tensor]:
-        """Means of per-member values over each group."""
-        groups: dict[str, list[int]] = {}
-        for index, member in enumerate(self.members):
-            groups.setdefault(member.group, []).append(index)
-        return {name: values[indices].mean() for name, indices in groups.items()}
-
     def _report(self, stage: str) -> None:
         loss, right, items = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
         accuracy = right / items
         self.accuracies[stage] = accuracy.cpu()
         self.log(f"{stage}/loss", (loss / items).nanmean(), prog_bar=stage == "val")
         self.log(f"{stage}/accuracy", accuracy.nanmean(), prog_bar=True)
-        self.log_dict({f"{stage}/accuracy/{name}": value for name, value in self._by_group(accuracy).items()})
+        self.log_dict(group_means(f"{stage}/accuracy", self.members, accuracy))
         names = (member.name for member in self.members)
         self.log_dict({f"{stage}_members/accuracy/{name}": a for name, a in zip(names, accuracy, strict=True)})
 
