@@ -42,7 +42,7 @@ class GracefulStop(Callback):
 
     An error in one of several processes ends them all: the others could wait for it for ever.
 
-    Hooks: the start of training, of its batches and of validation; exceptions. Cost: with several processes one
+    Hooks: setup, the start of training, of its batches and of validation, exceptions. Cost: with several processes one
     number is gathered at every step.
 
     Args:
@@ -53,12 +53,16 @@ class GracefulStop(Callback):
     def __init__(self, enabled: bool = True, requeue: bool = True) -> None:
         self.enabled, self.requeue = enabled, requeue
         self._received = 0
-        self._steps = -1
+        self._steps = -1  # at the start of the batch before
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen, in training."""
+        if stage == TrainerFn.FITTING:
+            self._received, self._steps = 0, -1
+            self._listen(self._note)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over from Lightning, whose own handlers can wait for each other under DDP."""
-        self._steps = trainer.global_step
-        self._received = int(signal.SIGTERM) if trainer.received_sigterm else 0
+        """Take the signals back from Lightning, whose own handlers can wait for each other under DDP."""
         self._listen(self._note)
 
     def on_train_batch_start(
@@ -96,7 +100,7 @@ class GracefulStop(Callback):
         if isinstance(exception, UserError):
             said = f"dynamo: error: {exception} ({where})\n"
         elif _lost_contact(exception):
-            said = f"dynamo: error: {where} lost contact with another one, whose own message says why it ended.\n"
+            said = f"dynamo: error: {where} lost contact with another, which was killed or says itself why it ended.\n"
         else:
             said = f"{''.join(traceback.format_exception(exception))}dynamo: error: {exception!r} ({where})\n"
         sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -256,6 +257,10 @@ def main(args: Sequence[str] | None = None) -> None:
     except UserError as error:
         sys.stderr.write(f"dynamo: error: {error}\n")
         raise SystemExit(1) from error
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        if isinstance(stopped, SystemExit) and not isinstance(stopped.__context__, KeyboardInterrupt):
+            raise
+        raise SystemExit(128 + signal.SIGINT) from None
     except OSError as error:
         if not disk_full(error):
             raise

@@ -34,8 +34,6 @@ def set_counters(loops: dict[str, Any], moment: Moment) -> None:
         loops: the entry "loops" of a checkpoint, changed in place.
         moment: when it was written.
     """
-    if moment == Moment.OTHER:
-        return
     fit = loops["fit_loop"]
     batches = fit["epoch_loop.batch_progress"]
     # As if the first batch of a validation had begun and not been finished: Lightning then starts that over.
@@ -43,10 +41,11 @@ def set_counters(loops: dict[str, Any], moment: Moment) -> None:
     none = {"ready": 0, "completed": 0, "started": 0, "processed": 0}
     total = {**none, "ready": begun, "started": begun}
     fit["epoch_loop.val_loop.batch_progress"] = {"total": total, "current": none, "is_last_batch": False}
-    if moment != Moment.BEFORE_VALIDATION:
+    if moment in (Moment.BETWEEN_BATCHES, Moment.END):
         if moment == Moment.END:
             batches["current"] = dict.fromkeys(batches["current"], 0)
             batches["total"]["ready"] += 1  # as at the start of a batch; see `settle`
+        batches["current"]["ready"] = batches["current"]["completed"]
         # Whether it is the last batch is found out again; Lightning would take the epoch for finished.
         batches["is_last_batch"] = False
         # Lightning counts a step on resuming, since where it saves itself the count has not been raised yet.

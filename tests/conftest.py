@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +171,90 @@ def trained(commands: dict[str, list[str]]) -> Path:
         main(["fit", *commands[kind], "--run", str(place / kind)])
         main(["test", *commands[kind], "--run", str(place / kind)])
     return place
+
+
+class Zygote:
+    """Starts commands in processes of their own within a tenth of a second; see zygote.py."""
+
+    def __init__(self, place: Path) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests/zygote.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+        self.out = place / "out"
+
+    def start(self, words: Sequence[str], **harm: Any) -> int:  # noqa: ANN401
+        """Start `dynamo WORDS`, which may come to harm on its way; its process id."""
+        return self._ask({"run": list(words), "out": str(self.out), **harm})
+
+    def wait(self, *pids: int, patience: float = 20.0) -> list[int]:
+        """The exit codes; once one process is gone, the others have so many seconds before they are killed."""
+        gone: float | None = None
+        while any(map(self.alive, pids)):
+            if gone is None and not all(map(self.alive, pids)):
+                gone = time.monotonic()
+            if gone is not None and time.monotonic() - gone > patience:
+                for pid in filter(self.alive, pids):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        return [self._ask({"wait": pid}) for pid in pids]
+
+    def run(self, words: Sequence[str], **harm: Any) -> int:  # noqa: ANN401
+        """Start one command and wait for its end: the exit code."""
+        return self.wait(self.start(words, **harm))[0]
+
+    def start_ranks(self, words: Sequence[str], world: int = 2, harmed: int = 1, **harm: Any) -> list[int]:  # noqa: ANN401
+        """Start a command in several processes under DDP; the one of rank `harmed` may come to harm."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "NODE_RANK": "0"}
+        words = [*words, "--trainer.strategy=ddp", f"--trainer.devices={world}"]
+        return [
+            self.start(words, env={**env, "LOCAL_RANK": str(rank)}, **(harm if rank == harmed else {}))
+            for rank in range(world)
+        ]
+
+    def said(self) -> str:
+        """What the processes have said so far."""
+        return self.out.read_text(encoding="utf-8") if self.out.exists() else ""
+
+    @staticmethod
+    def alive(pid: int) -> bool:
+        """Whether a process still runs."""
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return False
+        return state != "Z"
+
+    def close(self) -> None:
+        """Let the one that forks end."""
+        self._process.communicate(timeout=30)
+
+    def _ask(self, what: dict[str, Any]) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{json.dumps(what)}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def _zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("needs /proc")
+    zygote = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture
+def zygote(_zygote: Zygote, tmp_path: Path) -> Zygote:
+    """Commands in processes of their own, at once; what they say is this test's own."""
+    _zygote.out = tmp_path / "out"
+    return _zygote

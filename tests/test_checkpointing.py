@@ -44,4 +44,4 @@ def test_the_content_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypat
     replace = Path.replace
     monkeypatch.setattr(Path, "replace", lambda self, to: (order.append("renamed"), replace(self, to))[1])
     AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
-    assert order == ["flushed", "renamed"]
+    assert order == ["flushed", "renamed", "flushed"]  # the file, then the folder's list of names

@@ -1,39 +1,81 @@
 """Processes that start at once: imports everything once, and forks for every command that it is asked to run.
 
-Reads one JSON object a line: `{"run": [words after dynamo], "out": file, "env": {...}}` starts a process in a group of
-its own and answers with its id, `{"wait": id}` answers with the exit code (negative: the signal that ended it).
+Reads one JSON object a line: `{"run": [words after dynamo], "out": file, ...}` starts a process in a group of its own
+and answers with its id, `{"wait": id}` answers with its exit code (negative: the signal that ended it). A process can
+be told to come to harm at a place that a random moment hardly hits:
+
+    "at": "package.module:Class.function", "call": 3   when this is called for the third time,
+    "signal": 9                                        it gets a signal,
+    "raise": "text" or 28                              an error is raised, an OSError where it is a number,
+    "env": {...}                                       variables of its environment
+
+The same object as the only argument runs the command in this very process, in its first life under torchrun.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 
-def child(words: list[str], out: str, env: dict[str, str]) -> None:
-    """What a freshly started `python -m dynamo WORDS` does."""
+def harm(at: str, call: int, number: int | None, error: str | int | None) -> None:
+    """Replace a function by one that does harm before its `call`-th call."""
+    module, _, path = at.partition(":")
+    *outer, name = path.split(".")
+    owner: Any = importlib.import_module(module)
+    for part in outer:
+        owner = getattr(owner, part)
+    whole, calls = getattr(owner, name), 0
+
+    def harmed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            if number is not None:
+                os.kill(os.getpid(), number)
+            if isinstance(error, int):
+                raise OSError(error, os.strerror(error))
+            if error is not None:
+                raise ValueError(error)
+        return whole(*args, **kwargs)
+
+    setattr(owner, name, harmed)
+
+
+def command(asked: dict[str, Any]) -> int:
+    """Run a command as `python -m dynamo WORDS` would; its exit code."""
+    try:
+        from dynamo.cli import main
+
+        if "at" in asked:
+            harm(asked["at"], asked.get("call", 1), asked.get("signal"), asked.get("raise"))
+        sys.argv = ["dynamo", *asked["run"]]
+        main()
+    except SystemExit as stopped:
+        return stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+    except BaseException:  # noqa: BLE001 - as Python ends a process
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def child(asked: dict[str, Any]) -> None:
+    """What a freshly started process does."""
     os.setpgid(0, 0)
-    with Path(out).open("ab", buffering=0) as file:
+    with Path(asked["out"]).open("ab", buffering=0) as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
+    env = asked.get("env", {})
     os.environ.update(env)
     from pytorch_lightning.utilities import rank_zero_only
 
     rank_zero_only.rank = int(env.get("RANK", env.get("LOCAL_RANK", "0")))  # found on import, which lies behind us
-    code = 0
-    try:
-        from dynamo.cli import main
-
-        sys.argv = ["dynamo", *words]
-        main()
-    except SystemExit as stopped:
-        code = stopped.code if isinstance(stopped.code, int) else 1
-    except BaseException:  # noqa: BLE001 - as Python ends a process
-        traceback.print_exc()
-        code = 1
+    code = command(asked)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -51,10 +93,16 @@ def serve() -> None:
         else:
             answer = os.fork()
             if answer == 0:
-                child(asked["run"], asked["out"], asked.get("env", {}))
+                child(asked)
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    serve()
+    if len(sys.argv) == 1:
+        serve()
+    else:
+        asked = json.loads(sys.argv[1])
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT") != "0" or os.environ.get("RANK") != asked.get("rank"):
+            asked.pop("at", None)
+        sys.exit(command(asked))

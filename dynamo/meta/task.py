@@ -114,10 +114,10 @@ class MetaTask(IdentifiedTask):
         self._digest = ""
         self.spread: Tensor
         self.calibrated: Tensor
-        self.newest_losses: Tensor  # of every member when it last took part, NaN before
+        self.newest_losses: Tensor  # of every member when it last took part, -1 before
         self.register_buffer("spread", torch.ones(len(self.population), len(sizes)))
         self.register_buffer("calibrated", torch.tensor(False))
-        self.register_buffer("newest_losses", torch.full((len(self.population),), torch.nan))
+        self.register_buffer("newest_losses", torch.full((len(self.population),), -1.0))
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -167,7 +167,8 @@ class MetaTask(IdentifiedTask):
         losses = each_hidden + self.output_weight * each_output
         check_finite(losses, [self.members[i].name for i in index.tolist()], self.global_step, REMEDY)
         self.newest_losses[index] = losses.detach()
-        groups = group_means("train/loss", self.members, self.newest_losses.cpu())
+        known = self.newest_losses.where(self.newest_losses >= 0, torch.nan).cpu()
+        groups = group_means("train/loss", self.members, known)
         self.log_dict({name: value for name, value in groups.items() if not value.isnan()})
         self.log_dict({"train/hidden": each_hidden.mean().detach(), "train/output": each_output.mean().detach()})
         loss = losses.mean()

@@ -68,7 +68,7 @@ def test_it_starts_at_zero_with_one_alignment_per_bundle_and_one_head_per_task(m
 
 def test_the_population_is_frozen_and_no_part_of_the_checkpoint(fit: Make, mixed: str, make_data: Make) -> None:
     task = fit()
-    own = {"network", "embedding", "alignments", "spread", "calibrated"}
+    own = {"network", "embedding", "alignments", "spread", "calibrated", "newest_losses"}
     assert {name.split(".")[0] for name in task.state_dict()} == own
     mine = {id(p) for p in task.parameters()}
     saved = Population.load(mixed)
