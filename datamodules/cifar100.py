@@ -12,8 +12,9 @@ import numpy.typing as npt
 from datamodules.base import TaskData, check_at_least
 from datamodules.download import DataError, fetch_archive, file_md5, resolve_root
 from datamodules.images import SIZE, Colour, ImageDataModule, ImageSplit
-from datamodules.plain_pickle import PlainPickleError, StoredArray, read_plain_pickle
+from datamodules.plain_pickle import StoredArray, read_plain_pickle
 from datamodules.schedule import subset_indices
+from dynamo.pickle_machine import PlainPickleError
 from dynamo.types import OptionError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
