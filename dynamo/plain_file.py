@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
@@ -23,7 +24,7 @@ class PlainFileError(OSError):
     """The path is no ordinary file, or one that is too large; the message says which, the caller what to do."""
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """An ordinary file, opened to be read; a link to one will do.
 
     Raises:

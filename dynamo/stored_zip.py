@@ -10,7 +10,8 @@ import os
 import struct
 import zipfile
 import zlib
-from typing import BinaryIO, Final
+from io import BufferedReader
+from typing import Final
 
 MAX_DIRECTORY: Final = 4 * 2**20
 """Bytes of an archive's table of contents; some 60,000 parts fit in."""
@@ -35,7 +36,7 @@ class StoredZip:
         StoredZipError: it is no whole archive.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedReader) -> None:
         end = os.fstat(file.fileno()).st_size
         _check_directory(file, end)
         try:
@@ -89,14 +90,14 @@ class StoredZip:
         checksum = 0
         for place in range(0, len(room), _BLOCK):
             block = room[place : place + _BLOCK]
-            if self._file.readinto(block) != len(block):  # type: ignore[attr-defined]
+            if self._file.readinto(block) != len(block):
                 raise StoredZipError(f"its part {name[:80]!r} is cut off")
             checksum = zlib.crc32(block, checksum)
         if checksum != info.CRC:
             raise StoredZipError(f"the checksum of its part {name[:80]!r} differs")
 
 
-def _check_directory(file: BinaryIO, end: int) -> None:
+def _check_directory(file: BufferedReader, end: int) -> None:
     """Refuse an archive whose table of contents is not the last thing in it, or too long to be read in one go."""
     file.seek(max(0, end - _END64))
     tail = file.read(_END64)

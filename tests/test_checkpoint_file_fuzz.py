@@ -146,8 +146,8 @@ PIECES = [
     b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n", b"\x8c\x02os\x8c\x05mkdir\x93",
     b"X\x0c\0\0\0" + TRACE, b"(X\x0c\0\0\0" + TRACE + b"ios\nmkdir\n", b"X\x09\0\0\0_metadata", b"X\x07\0\0\0storage",
     b"X\x01\0\0\x000", b"X\x03\0\0\0cpu", b"K\x00", b"K\x03", b"\x8a\x08" + b"\xff" * 7 + b"\x7f", b"N",
-    b"\x88", b"\x89", b"}", b"]", b")", b"(", b"t", b"\x85", b"\x86", b"\x87", b"R", b"b", b"Q", b"s", b"u", b"a", b"e", b"q\x00",
-    b"h\x00", b"\x81", b"\x93", b"0", b"2",
+    b"\x88", b"\x89", b"}", b"]", b")", b"(", b"t", b"\x85", b"\x86", b"\x87", b"R", b"b", b"Q", b"s", b"u", b"a", b"e",
+    b"q\x00", b"h\x00", b"\x81", b"\x93", b"0", b"2",
 ]  # fmt: skip
 STATE = b"X\x0a\0\0\0state_dict}X\x05\0\0\0loops}X\x19\0\0\0pytorch-lightning_versionX\x05\0\0\x002.6.6u"
 
