@@ -19,6 +19,8 @@ from dynamo.types import OptionError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
+UNPACKED: Final = 1 << 29
+"""Bytes; the archive comes to 186 million."""
 FOLDER = "cifar-100-python"
 FILES = {
     "train": "16019d7e3df5f24257cddd939b257f8d",
@@ -102,7 +104,7 @@ class CIFAR100DataModule(ImageDataModule):
         """
         if self._checked:
             return
-        fetch_archive(self.folder.parent, FOLDER, URL, MD5)
+        fetch_archive(self.folder.parent, FOLDER, URL, MD5, UNPACKED)
         others = []
         for name, expected in FILES.items():
             path = self.folder / name
