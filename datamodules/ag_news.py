@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from datamodules.download import DataError, download, file_md5
+from datamodules.download import DataError, download, file_md5, unreadable
 from datamodules.text import RawSplit, TextDataModule
+from dynamo.plain_file import read_plain
 
 URL = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv/{split}.csv"
 MD5 = {"train": "b1a00f826fdfbd249f79597b59e1dc12", "test": "d52ea96a97a2d943681189a97654912d"}
+LARGEST: Final = 1 << 28
+"""Bytes of a file; the publisher's larger one has 29 million."""
 
 
 class AGNewsDataModule(TextDataModule):
@@ -41,7 +45,8 @@ class AGNewsDataModule(TextDataModule):
         path = self._file(split)
         texts, labels = [], []
         try:
-            with path.open(encoding="utf-8", newline="") as file:
+            content = read_plain(path, LARGEST).decode("utf-8")
+            with io.StringIO(content, newline="") as file:
                 rows = csv.reader(file, strict=True)
                 for row in rows:
                     text = " ".join(column for column in row[1:] if column)
@@ -52,6 +57,8 @@ class AGNewsDataModule(TextDataModule):
                         raise _row_error(path, rows.line_num, "the item has no text")
                     texts.append(text)
                     labels.append(int(label) - 1)
+        except OSError as error:
+            raise unreadable(path, error) from error
         except csv.Error as error:
             raise _row_error(path, rows.line_num, str(error)) from error
         except UnicodeDecodeError as error:

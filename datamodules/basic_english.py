@@ -41,7 +41,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     The library is not told that <pad> and <unk> are special: it would cut them out of texts that contain them,
     and give them a second id where they are words of the training split.
     """
-    tokenizer = Tokenizer(models.WordLevel(unk_token=UNK_WORD))
+    tokenizer = tokenizer_of({})
+    trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=[], show_progress=False)
+    tokenizer.train_from_iterator(map(str.lower, texts), trainer)
+    frequent = [word for word in words_of(tokenizer) if word not in (PAD_WORD, UNK_WORD)]
+    return tokenizer_of({word: number for number, word in enumerate([PAD_WORD, UNK_WORD, *frequent][:vocab_size])})
+
+
+def tokenizer_of(table: dict[str, int]) -> Tokenizer:
+    """The tokenizer of these words, each with its id."""
+    tokenizer = Tokenizer(models.WordLevel(table, unk_token=UNK_WORD))
     tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.Lowercase(),
@@ -51,11 +60,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=[], show_progress=False)
-    tokenizer.train_from_iterator(map(str.lower, texts), trainer)
-    frequent = [word for word in words_of(tokenizer) if word not in (PAD_WORD, UNK_WORD)]
-    table = {word: number for number, word in enumerate([PAD_WORD, UNK_WORD, *frequent][:vocab_size])}
-    tokenizer.model = models.WordLevel(table, unk_token=UNK_WORD)
     return tokenizer
 
 

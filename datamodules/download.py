@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import shutil
-import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-import zlib
 from pathlib import Path
 
+from datamodules.unpack import UnpackError, unpack
+from dynamo.plain_file import open_plain
 from dynamo.types import UserError
 
 _BLOCK = 1 << 20
@@ -28,12 +29,24 @@ def resolve_root(root: str | Path | None) -> Path:
 
 
 def file_md5(path: Path) -> str:
-    """The MD5 sum publishers give for `path`; it finds damage, not malice."""
+    """The MD5 sum publishers give for `path`; it finds damage, not malice.
+
+    Raises:
+        DataError: it cannot be read, or is no ordinary file.
+    """
     found = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            found.update(block)
+    try:
+        with open_plain(path) as file:
+            while block := file.read(_BLOCK):
+                found.update(block)
+    except OSError as error:
+        raise unreadable(path, error) from error
     return found.hexdigest()
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error for a file or folder that is there, and cannot be read."""
+    return DataError(f"{path} cannot be read ({error}): set its permissions, or put the publisher's own there.")
 
 
 def check_md5(path: Path, md5: str) -> None:
@@ -77,7 +90,7 @@ def download(url: str, path: Path, md5: str) -> None:
             raise DataError(f"{url} came with MD5 {found}, expected {md5}: try again later.")
         part.chmod(0o644)
         part.replace(path)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise DataError(
             f"cannot download {url} ({error}). On a machine with a connection fetch that file, "
             f"and put it into {path.parent} as {path.name}."
@@ -86,18 +99,25 @@ def download(url: str, path: Path, md5: str) -> None:
         part.unlink(missing_ok=True)
 
 
-def extract(archive: Path, folder: str, root: Path) -> Path:
+def extract(archive: Path, folder: str, root: Path, most: int) -> Path:
     """Unpack the member `folder` of a tar archive to `root / folder`; nothing is ever written outside `root`.
 
+    Args:
+        archive: a `.tar.gz`.
+        folder: what is taken of it.
+        root: where it is put.
+        most: bytes that it may come to, see `unpack`.
+
     Raises:
-        DataError: if the archive is damaged, has no such folder, or holds a member that climbs out.
+        DataError: if the archive is damaged, has no such folder, is larger, or holds a member that climbs out.
     """
     target = root / folder
-    part = Path(tempfile.mkdtemp(prefix=f".{folder}.part-", dir=root))
     try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                _extract_member(archive, tar, member, part)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder}.part-", dir=root))
+    except OSError as error:
+        raise DataError(f"{root} cannot be written to ({error}), to unpack {archive}: choose another root.") from error
+    try:
+        unpack(archive, part, most)
         if not (part / folder).is_dir():
             raise DataError(f"{archive} holds no folder {folder!r}: it is another archive. Replace it.")
         try:
@@ -105,7 +125,9 @@ def extract(archive: Path, folder: str, root: Path) -> Path:
         except OSError:
             if not target.is_dir():  # else another process was faster, with the same content
                 raise
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except UnpackError as error:
+        raise DataError(f"{archive} was refused: {error}. Delete it and fetch the publisher's own.") from error
+    except OSError as error:
         raise DataError(
             f"{archive} cannot be unpacked ({error}): it is damaged or incomplete. "
             "Delete it to download it again, or put a whole copy there."
@@ -115,23 +137,19 @@ def extract(archive: Path, folder: str, root: Path) -> Path:
     return target
 
 
-def _extract_member(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    """Write one plain file or folder below `folder`; by hand, since tarfile's filters are missing before 3.11.4."""
-    target = (folder / member.name).resolve()
-    content = tar.extractfile(member) if member.isfile() else None
-    if not target.is_relative_to(folder.resolve()) or not (content or member.isdir()):
-        raise DataError(
-            f"{archive} was refused: its member {member.name!r} lies outside the archive's own folder, or is no plain "
-            "file. Delete it and fetch the publisher's own."
-        )
-    (target.parent if content else target).mkdir(parents=True, exist_ok=True)
-    if content:
-        with content, target.open("wb") as file:
-            shutil.copyfileobj(content, file)
+def fetch_archive(root: Path, folder: str, url: str, md5: str, most: int) -> Path:
+    """The `folder` under `root`: as somebody put it there, else from the archive, else downloaded.
 
+    Args:
+        root: the folder of the data.
+        folder: its name, in the archive too.
+        url: of the archive.
+        md5: of the archive.
+        most: see `extract`.
 
-def fetch_archive(root: Path, folder: str, url: str, md5: str) -> Path:
-    """The `folder` under `root`: as somebody put it there, else from the archive, else downloaded."""
+    Raises:
+        DataError: the archive is absent and cannot be downloaded, or is not the publisher's, or cannot be unpacked.
+    """
     target = root / folder
     if target.is_dir():
         return target
@@ -140,4 +158,4 @@ def fetch_archive(root: Path, folder: str, url: str, md5: str) -> Path:
         check_md5(archive, md5)
     else:
         download(url, archive, md5)
-    return extract(archive, folder, root)
+    return extract(archive, folder, root, most)

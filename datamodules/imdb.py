@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from datamodules.download import DataError, fetch_archive
+from datamodules.download import DataError, fetch_archive, unreadable
 from datamodules.text import RawSplit, TextDataModule
+from dynamo.plain_file import read_plain
 
 URL = "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
+UNPACKED: Final = 1 << 30
+"""Bytes; 100,000 reviews that count as a block of the disk each, and a few large files, come to half of that."""
+LARGEST_REVIEW: Final = 1 << 20
+"""Bytes; the publisher's longest has 14,000."""
 _FOLDERS = ("neg", "pos")
 
 
@@ -27,7 +32,7 @@ class IMDBDataModule(TextDataModule):
 
     def fetch(self) -> None:
         """Download and extract the archive if `aclImdb` is absent."""
-        fetch_archive(self.root, "aclImdb", URL, MD5)
+        fetch_archive(self.root, "aclImdb", URL, MD5, UNPACKED)
 
     def identity(self) -> str:
         """A hash over names and sizes of all reviews."""
@@ -35,7 +40,7 @@ class IMDBDataModule(TextDataModule):
         for split in ("train", "test"):
             for name in _FOLDERS:
                 for path, size in self._files(split, name):
-                    found.update(f"{split}/{name}/{path.name} {size}\n".encode())
+                    found.update(f"{split}/{name}/{path.name} {size}\n".encode(errors="surrogateescape"))
         return found.hexdigest()
 
     def read(self, split: str) -> RawSplit:
@@ -55,10 +60,13 @@ class IMDBDataModule(TextDataModule):
         """Reviews of one class with their sizes, sorted by name."""
         folder = self.root / "aclImdb" / split / name
         remedy = f"Delete {self.root / 'aclImdb'} to extract it anew, or put a whole copy there."
-        if not folder.is_dir():
-            raise DataError(f"{folder} is missing. {remedy}")
-        with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.name.endswith(".txt"))
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.name.endswith(".txt"))
+        except OSError as error:
+            if isinstance(error, FileNotFoundError | NotADirectoryError) and not folder.is_dir():
+                raise DataError(f"{folder} is missing. {remedy}") from None
+            raise unreadable(folder, error) from error
         if not found:
             raise DataError(f"{folder} holds no .txt file. {remedy}")
         return [(folder / file, size) for file, size in found]
@@ -67,7 +75,9 @@ class IMDBDataModule(TextDataModule):
 def _read_review(path: Path) -> str:
     """The text of one review."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_plain(path, LARGEST_REVIEW).decode("utf-8")
+    except OSError as error:
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text ({error}): replace it by the publisher's file.") from error
     if not text.strip():

@@ -124,7 +124,7 @@ class TextCorpusModule(IndexedDataModule):
             source.fetch()
         folder = self.cache_folder()
         try:
-            read_corpus(folder)
+            self._read(folder)
         except FileNotFoundError:
             write_corpus(folder, self._encode_sources())
         except DamagedCacheError as error:
@@ -133,14 +133,12 @@ class TextCorpusModule(IndexedDataModule):
 
     def load(self) -> dict[str, TaskData]:
         """Read the cache and split every task."""
-        corpus = read_corpus(self.cache_folder())
+        corpus = self._read(self.cache_folder())
         self._tokenizer = corpus.tokenizer
         tasks = {}
         for source in self.sources:
-            splits = {}
-            for name, text in corpus.splits[source.task].items():
-                text.validate(f"{source.task} {name}", self.vocab_size, len(source.class_names))
-                splits[name] = text.reading(self.max_length, self.keep)
+            texts = corpus.splits[source.task]
+            splits = {name: text.reading(self.max_length, self.keep) for name, text in texts.items()}
             tasks[source.task] = split_task(splits["train"], splits["test"], self.val_fraction, self.split_seed)
         return tasks
 
@@ -150,6 +148,17 @@ class TextCorpusModule(IndexedDataModule):
         rules = {"tokenizer": "basic_english", "replacements": REPLACEMENTS, "vocab_size": self.vocab_size}
         name = "-".join(source.task for source in self.sources)
         return self.cache_dir / f"{name}-{cache_key({'sources': identity, **rules})}"
+
+    def _read(self, folder: Path) -> Corpus:
+        """The encoded texts, if they are of these sources."""
+        corpus = read_corpus(folder)
+        try:
+            for source in self.sources:
+                for name, text in corpus.splits[source.task].items():
+                    text.validate(f"{source.task} {name}", self.vocab_size, len(source.class_names))
+        except (KeyError, ValueError) as error:
+            raise DamagedCacheError(f"{folder} is damaged ({error}).") from error
+        return corpus
 
     def _encode_sources(self) -> Corpus:
         """Read all sources, train the tokenizer on their training splits and encode both splits of each."""

@@ -7,17 +7,27 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
+from torch import Tensor
 
+from datamodules.basic_english import tokenizer_of
 from datamodules.encoded_text import EncodedText
+from dynamo.plain_file import open_plain, read_plain
 
 FORMAT = 1
+LARGEST_TEXT: Final = 64 * 2**20
+"""Bytes of a cache's JSON; the vocabulary of a million words fits in."""
+FIELDS = {"tokens": torch.int32, "offsets": torch.int64, "labels": torch.int64}
+UNSOUND = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
+"""What comes of files that are other than they should be."""
 _TENSORS, _TOKENIZER, _MANIFEST = "data.safetensors", "tokenizer.json", "manifest.json"
 
 
@@ -77,22 +87,54 @@ def read_corpus(folder: Path) -> Corpus:
     if not folder.is_dir():
         raise FileNotFoundError(f"no encoded texts at {folder}: call prepare_data() first.")
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
-        text = (folder / _TOKENIZER).read_text()
-        tensors = load_file(folder / _TENSORS)
-        splits: dict[str, dict[str, EncodedText]] = {}
-        for name in manifest["digests"]:
-            task, split = name.split("/")
-            splits.setdefault(task, {})[split] = EncodedText(
-                tensors[f"{name}/tokens"], tensors[f"{name}/offsets"], tensors[f"{name}/labels"]
-            )
-        intact = hashlib.sha256(text.encode()).hexdigest() == manifest["tokenizer"]
-        corpus = Corpus(Tokenizer.from_str(text), splits) if intact else None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise DamagedCacheError(f"{folder} is damaged ({error}).") from error
-    if corpus is None or corpus.digests() != manifest["digests"]:
-        raise DamagedCacheError(f"{folder} is damaged (a checksum differs).")
+        manifest = json.loads(read_plain(folder / _MANIFEST, LARGEST_TEXT))
+        text = read_plain(folder / _TOKENIZER, LARGEST_TEXT).decode("utf-8")
+        if hashlib.sha256(text.encode()).hexdigest() != manifest["tokenizer"]:
+            raise ValueError("a checksum differs")
+        with open_plain(folder / _TENSORS):
+            tensors = load_file(folder / _TENSORS)
+        tokenizer = _read_tokenizer(text)
+        corpus = Corpus(tokenizer, _splits(tensors, manifest["digests"], tokenizer.get_vocab_size()))
+        if corpus.digests() != manifest["digests"]:
+            raise ValueError("a checksum differs")
+    except UNSOUND as error:
+        raise DamagedCacheError(f"{folder} is damaged ({str(error)[:300]}).") from error
     return corpus
+
+
+def _splits(tensors: Mapping[str, Tensor], names: Iterable[str], vocab_size: int) -> dict[str, dict[str, EncodedText]]:
+    """The texts of every task and split, if they are texts at all; how many classes there are, others know."""
+    splits: dict[str, dict[str, EncodedText]] = {}
+    for name in names:
+        task, split = name.split("/")
+        parts = {field: tensors[f"{name}/{field}"] for field in FIELDS}
+        for field, dtype in FIELDS.items():
+            if parts[field].dtype != dtype or parts[field].dim() != 1:
+                raise TypeError(f"{name}/{field} has to be a row of {dtype}")
+        texts = splits.setdefault(task, {})[split] = EncodedText(parts["tokens"], parts["offsets"], parts["labels"])
+        texts.validate(name, vocab_size, torch.iinfo(torch.int64).max)
+    if not splits or any(set(one) != {"train", "test"} for one in splits.values()):
+        raise ValueError("a split is missing")
+    return splits
+
+
+def _read_tokenizer(text: str) -> Tokenizer:
+    """The tokenizer of the vocabulary that a file holds, built by our own rules, if it is the one that it describes.
+
+    `Tokenizer.from_str` would take any rules, such as to pad every text to a billion words, and panic at some: with an
+    error that is no `Exception`.
+    """
+    described = json.loads(text)
+    table = described["model"]["vocab"]
+    if not all(type(number) is int for number in table.values()) or sorted(table.values()) != list(range(len(table))):
+        raise ValueError("the ids of its words are not 0, 1, 2, ...")
+    tokenizer = tokenizer_of(table)
+    rules = json.loads(tokenizer.to_str())
+    # What is empty, and who wrote it, differs between releases of the library.
+    found, expected = ({k: v for k, v in one.items() if v and k != "version"} for one in (described, rules))
+    if found != expected:
+        raise ValueError("its tokenizer goes by other rules")
+    return tokenizer
 
 
 def _write_files(part: Path, corpus: Corpus) -> None:
@@ -101,7 +143,7 @@ def _write_files(part: Path, corpus: Corpus) -> None:
         f"{task}/{split}/{field}": getattr(text, field).contiguous()
         for task, splits in corpus.splits.items()
         for split, text in splits.items()
-        for field in ("tokens", "offsets", "labels")
+        for field in FIELDS
     }
     save_file(tensors, part / _TENSORS)
     tokenizer = corpus.tokenizer.to_str(pretty=True)

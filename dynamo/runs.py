@@ -6,10 +6,21 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import yaml
+
+from dynamo.expansion import check_expansion
 from dynamo.files import write_text
+from dynamo.plain_file import read_plain
 from dynamo.types import UserError
+
+LARGEST_RESULT: Final = 256 * 2**20
+LARGEST_CONFIG: Final = 256 * 2**10
+"""Bytes; ours have up to 5,000, and a larger one takes seconds to be read."""
+MAX_OPTIONS, MAX_DEPTH = 20_000, 50
+UNSOUND = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What PyYAML's constructors raise beside its own errors, of `!!timestamp x`, `!!int ''`, `!!bool x` and the like."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +58,16 @@ class RunFolder:
         return self.checkpoints / f"{name}.ckpt"
 
     def done(self, stage: str) -> bool:
-        """Whether a stage (fit, test, an analysis) has finished: its results are written last, and whole."""
-        return (self.results / f"{stage}.json").is_file()
+        """Whether a stage (fit, test, an analysis) has finished: its results are written last, and whole.
+
+        Raises:
+            UserError: nobody may look.
+        """
+        path = self.results / f"{stage}.json"
+        try:
+            return path.is_file()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error}): set the permissions of the folder.") from error
 
     def newer_weights(self, stage: str, other: RunFolder | None = None) -> bool:
         """Whether this run, or `other`, has written a checkpoint since a finished stage of this one."""
@@ -70,14 +89,18 @@ class RunFolder:
         """A finished stage's numbers.
 
         Raises:
-            UserError: the stage has not finished.
+            UserError: the stage has not finished, or its file is damaged or cannot be read.
         """
         path = self.results / f"{stage}.json"
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_plain(path, LARGEST_RESULT).decode("utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"it holds a {type(content).__name__} in place of a table")
         except FileNotFoundError:
             raise UserError(f"{path} is missing: the stage {stage!r} of this run has not finished.") from None
-        except json.JSONDecodeError as error:
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error}); run the stage {stage!r} again.") from error
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}); delete it and run the stage {stage!r} again.") from None
         return content
 
@@ -93,6 +116,42 @@ class RunFolder:
     def started(self) -> bool:
         """Whether a `fit` was ever started here."""
         return self.config.exists() or self.checkpoints.exists()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options that a configuration file sets, read without building anything that it names.
+
+    Raises:
+        UserError: it is missing, no YAML of plain values, larger than any configuration, or endless once it is written
+            out.
+    """
+    remedy = "Correct it, or take another one."
+    try:
+        text = read_plain(path, LARGEST_CONFIG).decode("utf-8")
+        loader = yaml.SafeLoader(text)
+        try:
+            if (node := loader.get_single_node()) is not None:
+                check_expansion(node, _parts, MAX_OPTIONS, MAX_DEPTH)
+            content = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: there is no such configuration. Ours stand in configs/.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}). {remedy}") from error
+    except (yaml.YAMLError, *UNSOUND) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{path} is no sound configuration ({reason}). {remedy}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UserError(f"{path} is no configuration: it holds no table of options. {remedy}")
+    return content
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    """What a piece of YAML consists of; what an alias refers to is part of it each time."""
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON does not know

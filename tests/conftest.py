@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,80 @@ def zygote(_zygote: Zygote, tmp_path: Path) -> Zygote:
     """Commands in processes of their own, at once; what they say is this test's own."""
     _zygote.out = tmp_path / "out"
     return _zygote
+
+
+BrokenCopies = Callable[[bytes, int], Iterator[bytes]]
+InChild = Callable[..., str]
+EXTREMES = tuple(
+    value.to_bytes(size, "little")
+    for size in (2, 4, 8)
+    for value in (0, 1, (1 << 8 * size - 1) - 1, (1 << 8 * size) - 1)
+)
+
+
+@pytest.fixture(scope="session")
+def broken_copies() -> BrokenCopies:
+    """So many broken copies of a file: cut short, bits flipped, parts overwritten, left out or repeated."""
+
+    def copies(content: bytes, count: int) -> Iterator[bytes]:
+        rng = random.Random(len(content))
+        for number in range(count):
+            place, length = rng.randrange(len(content)), min(1 << rng.randrange(10), len(content))
+            copy = bytearray(content)
+            match number % 6:
+                case 0:
+                    del copy[place:]
+                case 1:
+                    copy[place] ^= 1 << rng.randrange(8)
+                case 2:
+                    for _ in range(length):
+                        copy[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+                case 3:
+                    extreme = rng.choice(EXTREMES)
+                    copy[place : place + len(extreme)] = extreme
+                case 4:
+                    del copy[place : place + length]
+                case 5:
+                    copy[place:place] = rng.choice((content[place : place + length], rng.randbytes(length)))
+            yield bytes(copy)
+
+    return copies
+
+
+@pytest.fixture(scope="session")
+def in_child() -> InChild:
+    """What comes of a call in a process of its own: "returned", or the name of the error's type and its message.
+
+    `folder` becomes its working directory. It may take `memory` more bytes and `seconds`. With `locked` it has no
+    rights of the superuser, whoever runs the tests, so that a mode of 0 means what it says.
+    """
+
+    def run(
+        call: Callable[[], object], folder: Path, memory: int | None = None, locked: bool = False, seconds: int = 20
+    ) -> str:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                signal.alarm(seconds)  # its default: the end
+                os.chdir(folder)
+                if memory is not None:
+                    pages = int(Path("/proc/self/statm").read_text().split()[0])
+                    room = pages * os.sysconf("SC_PAGE_SIZE") + memory
+                    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+                if locked and os.geteuid() == 0:
+                    folder.chmod(0o755)
+                    os.setuid(65534)
+                call()
+                said = "returned"
+            except BaseException as error:  # noqa: BLE001 - the parent judges it
+                said = f"{type(error).__name__}: {error}"
+            os.write(writing, said[:4000].encode(errors="replace"))
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading) as answer:
+            said = answer.read()
+        os.waitpid(child, 0)
+        return said or f"it took more than {seconds} seconds, or died"
+
+    return run

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -64,8 +65,8 @@ class Population:
                     "networks of other classes need a task of their own."
                 )
             bundle.requires_grad_(False).eval()
-        names = [member.name for member in self.members]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        names = Counter(member.name for member in self.members)
+        twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
             raise PopulationError(f"Several members are called {', '.join(twice)}; names have to be unique.")
 

@@ -10,13 +10,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dynamo.population.base import Bundle
-from dynamo.population.manifest import BundleEntry, PopulationError, file_hash
+from dynamo.population.manifest import BundleEntry, PopulationError, file_hash, short
 from dynamo.population.members import Member
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import ResidualBundle
 
 KINDS: dict[str, type[Bundle]] = {bundle.kind: bundle for bundle in (RecurrentBundle, ResidualBundle)}
 """The bundles that can be read from disk, by the name in their manifest."""
+
+UNSOUND = (SafetensorError, RuntimeError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError, OSError)
+"""What comes of settings that are none, and of weights that do not fit them."""
 
 
 def check_storable(bundle: Bundle, members: Sequence[Member]) -> None:
@@ -46,10 +49,14 @@ def read_bundle(folder: Path, entry: BundleEntry) -> Bundle:
     """
     path = folder / entry.file
     if entry.kind not in KINDS:
-        raise PopulationError(f"{folder}: bundles of kind {entry.kind!r} are unknown to this release.")
-    if not path.is_file():
-        raise PopulationError(f"{path} is missing; copy the whole folder again.")
-    if file_hash(path) != entry.sha256:
+        raise PopulationError(f"{folder}: bundles of kind {short(entry.kind)} are unknown to this release.")
+    try:
+        found = file_hash(path)
+    except FileNotFoundError:
+        raise PopulationError(f"{path} is missing; copy the whole folder again.") from None
+    except OSError as error:
+        raise PopulationError(f"{path} cannot be read ({error}); copy the whole folder again.") from error
+    if found != entry.sha256:
         raise PopulationError(f"{path} is damaged: it is not the file the manifest describes. Copy the folder again.")
     try:
         tensors = load_file(path)
@@ -58,8 +65,8 @@ def read_bundle(folder: Path, entry: BundleEntry) -> Bundle:
         with torch.device("meta"):
             bundle = KINDS[entry.kind].build(len(entry.members), entry.settings)
         bundle.load_state_dict(tensors, assign=True)
-    except (SafetensorError, RuntimeError, ArithmeticError, TypeError, ValueError, KeyError, OSError) as error:
-        raise PopulationError(f"{path} does not hold what its manifest says: {error}") from error
+    except UNSOUND as error:
+        raise PopulationError(f"{path} does not hold what its manifest says: {str(error)[:2000]}") from error
     for name, tensor in tensors.items():
         sound = tensor.isfinite().flatten(1).all(1)
         if not sound.all():

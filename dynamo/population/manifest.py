@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from dynamo.plain_file import open_plain, read_plain
 from dynamo.population.members import Member
 from dynamo.types import UserError
 
@@ -75,9 +77,7 @@ class Manifest:
         """
         path = folder / NAME
         try:
-            if path.stat().st_size > LARGEST_MANIFEST:
-                raise PopulationError(f"{path} is larger than any manifest; this is no population folder.")
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_plain(path, LARGEST_MANIFEST).decode("utf-8"))
         except FileNotFoundError:
             raise PopulationError(
                 f"No population at {folder}: {NAME} is missing. Train one first "
@@ -89,14 +89,16 @@ class Manifest:
             return _parse(content)
         except KeyError as error:
             raise PopulationError(f"{path} is not a sound manifest: {error} is missing.") from error
-        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise PopulationError(f"{path} is not a sound manifest: {error}.") from error
 
 
 def _parse(content: Any) -> Manifest:  # noqa: ANN401 - whatever JSON held
     found = content["format"]
     if found != FORMAT:
-        raise ValueError(f"its format version is {found!r}, this release reads {FORMAT}; use the release that wrote it")
+        raise ValueError(
+            f"its format version is {short(found)}, this release reads {FORMAT}; use the release that wrote it"
+        )
     bundles = tuple(_parse_bundle(entry) for entry in content["bundles"])
     names = [member.name for entry in bundles for member in entry.members]
     if not names:
@@ -111,34 +113,43 @@ def _parse(content: Any) -> Manifest:  # noqa: ANN401 - whatever JSON held
 def _parse_bundle(entry: Mapping[str, Any]) -> BundleEntry:
     file = str(entry["file"])
     if Path(file).name != file or not file.endswith(".safetensors"):
-        raise ValueError(f"{file!r} is not the name of a weights file inside the folder")
+        raise ValueError(f"{short(file)} is not the name of a weights file inside the folder")
     members = tuple(_parse_member(member) for member in entry["members"])
     task = str(entry["task"])
     for member in members:
         if member.task != task:
-            raise ValueError(f"member {member.name!r} of task {member.task!r} stands in a bundle of task {task!r}")
+            raise ValueError(f"member {short(member.name)} of task {short(member.task)} stands in one of {short(task)}")
     return BundleEntry(file, str(entry["kind"]), task, dict(entry["settings"]), members, str(entry["sha256"]))
 
 
 def _parse_member(entry: Mapping[str, Any]) -> Member:
     unknown = set(entry) - {f.name for f in fields(Member)}
     if unknown:
-        raise ValueError(f"a member has unknown fields {sorted(unknown)}")
+        raise ValueError(f"a member has unknown fields {short(sorted(unknown))}")
     member = Member(**entry)
     for text in (member.name, member.group, member.task, member.policy):
         if not isinstance(text, str):
-            raise TypeError(f"{text!r} should be a text")
+            raise TypeError(f"{short(text)} should be a text")
     for whole in (member.seed, member.subset_seed, 0 if member.epoch is None else member.epoch):
-        if not isinstance(whole, int):
-            raise TypeError(f"member {member.name!r}: {whole!r} should be a whole number")
+        if type(whole) is not int or abs(whole) >= 2**63:
+            raise TypeError(f"member {short(member.name)}: {short(whole)} should be a whole number")
     measured = [a for a in (member.val_accuracy, member.test_accuracy) if a is not None]
     for number in (member.fraction, *measured):
         if not (isinstance(number, int | float) and math.isfinite(number)):
-            raise TypeError(f"member {member.name!r}: {number!r} should be a finite number")
+            raise TypeError(f"member {short(member.name)}: {short(number)} should be a finite number")
     return member
 
 
+def short(value: object) -> str:
+    """What a file said, for an error: as Python writes it, but neither endless nor deep."""
+    return reprlib.repr(value)
+
+
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
+    """SHA-256 of a file, as hexadecimal digits.
+
+    Raises:
+        OSError: it is missing, no ordinary file, or may not be read.
+    """
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

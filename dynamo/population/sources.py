@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from dynamo.population.artifact import Population
 from dynamo.population.manifest import PopulationError
@@ -26,7 +26,8 @@ def load_populations(places: str | Sequence[str] | Population) -> Population:
         raise PopulationError(f"population is {places!r}; give a folder, a list of folders, or a Population.")
     folders: list[str] = []
     for place in places:
-        pattern = glob.has_magic(place) and not Path(place).exists()
+        # `os.path`: what no path can be is no folder, and has its error from whoever reads it
+        pattern = glob.has_magic(place) and not os.path.exists(place)  # noqa: PTH110
         found = sorted(glob.glob(place)) if pattern else [place]  # noqa: PTH207 - absolute patterns too
         if not found:
             raise PopulationError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,3 +84,44 @@ def test_the_real_test_set_is_complete(real_data: Path) -> None:
         pytest.skip(f"{real_data / 'ag_news_csv'} is absent")
     found = AGNewsDataModule(root=str(real_data)).read("test")
     assert [found.labels.count(label) for label in range(4)] == [1900] * 4
+
+
+def test_what_is_no_file_is_refused_without_waiting(ag_news_root: Path, in_child: Callable[..., str]) -> None:
+    path = ag_news_root / "ag_news_csv/train.csv"
+    path.chmod(0)
+    said = in_child(lambda: module(Path()).read("train"), ag_news_root, locked=True)
+    assert said.startswith("DataError: ag_news_csv/train.csv cannot be read")
+    path.unlink()
+    os.mkfifo(path)
+    for read in (module(ag_news_root).identity, lambda: module(ag_news_root).read("train")):
+        with pytest.raises(DataError, match=r"train\.csv cannot be read \(it is a pipe"):
+            read()
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"train\.csv cannot be read \(it has more than"):
+        module(ag_news_root).read("train")
+
+
+@pytest.mark.parametrize(
+    ("row", "match"), [(b'"1","' + b"x" * 200_000 + b'"\n', "field larger than field limit"), (b'"1\0","x"\n', "label")]
+)
+def test_a_field_without_end_or_with_a_nul_is_named(ag_news_root: Path, row: bytes, match: str) -> None:
+    (ag_news_root / "ag_news_csv/train.csv").write_bytes(row)
+    with pytest.raises(DataError, match=rf"train\.csv, line 1: .*{match}"):
+        module(ag_news_root).read("train")
+
+
+def test_broken_files_are_read_as_rows_or_refused(ag_news_root: Path, broken_copies: Callable[..., Any]) -> None:
+    path, refused = ag_news_root / "ag_news_csv/train.csv", 0
+    for copy in broken_copies(path.read_bytes(), 2000):
+        path.write_bytes(copy)
+        try:
+            found = module(ag_news_root).read("train")
+        except DataError:
+            refused += 1
+        else:
+            assert len(found.texts) == len(found.labels) > 0
+            assert set(found.labels) <= {0, 1, 2, 3}
+            assert all(text.strip() for text in found.texts)
+    assert refused > 800

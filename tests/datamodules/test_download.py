@@ -18,6 +18,8 @@ from datamodules.download import (
     resolve_root,
 )
 
+MOST = 1 << 20
+
 
 def archive(path: Path, members: dict[str, str], link: tuple[str, str] | None = None) -> Path:
     with tarfile.open(path, "w:gz") as tar:
@@ -83,11 +85,11 @@ def test_a_checksum_that_differs_is_an_error(tmp_path: Path) -> None:
 def test_an_archive_placed_by_hand_is_checked_and_unpacked(tmp_path: Path) -> None:
     path = archive(tmp_path / "corpus.tar.gz", {"corpus/train/a.txt": "hello"})
     url, md5 = "http://example.org/corpus.tar.gz", file_md5(path)
-    folder = fetch_archive(tmp_path, "corpus", url, md5)
+    folder = fetch_archive(tmp_path, "corpus", url, md5, MOST)
     assert (folder / "train" / "a.txt").read_text() == "hello"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["corpus", "corpus.tar.gz"]
     path.write_bytes(b"no longer looked at")
-    assert fetch_archive(tmp_path, "corpus", url, md5) == folder
+    assert fetch_archive(tmp_path, "corpus", url, md5, MOST) == folder
 
 
 def test_a_truncated_archive_is_refused_by_its_checksum(tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_a_truncated_archive_is_refused_by_its_checksum(tmp_path: Path) -> None:
     md5 = file_md5(path)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"corpus.tar.gz has MD5 .* incomplete"):
-        fetch_archive(tmp_path, "corpus", "http://example.org/corpus.tar.gz", md5)
+        fetch_archive(tmp_path, "corpus", "http://example.org/corpus.tar.gz", md5, MOST)
     assert not (tmp_path / "corpus").exists()
 
 
@@ -104,7 +106,7 @@ def test_a_truncated_archive_is_refused_when_unpacked(tmp_path: Path, keep: int)
     path = archive(tmp_path / "corpus.tar.gz", {f"corpus/{i}.txt": f"text {i}" * 99 for i in range(20)})
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"(?s)corpus.tar.gz cannot be unpacked .*Delete it"):
-        extract(path, "corpus", tmp_path)
+        extract(path, "corpus", tmp_path, MOST)
     assert [entry.name for entry in tmp_path.iterdir()] == ["corpus.tar.gz"]
 
 
@@ -114,7 +116,7 @@ def test_a_member_that_climbs_out_is_refused(tmp_path: Path, name: str) -> None:
     root.mkdir()
     path = archive(root / "corpus.tar.gz", {"corpus/a.txt": "x", name: "evil"})
     with pytest.raises(DataError, match=r"corpus.tar.gz was refused: .*outside"):
-        extract(path, "corpus", root)
+        extract(path, "corpus", root, MOST)
     assert [entry.name for entry in root.iterdir()] == ["corpus.tar.gz"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["root"]
 
@@ -122,10 +124,10 @@ def test_a_member_that_climbs_out_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_link_that_points_out_is_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "corpus.tar.gz", {"corpus/a.txt": "x"}, link=("corpus/b", "../../etc/passwd"))
     with pytest.raises(DataError, match="was refused"):
-        extract(path, "corpus", tmp_path)
+        extract(path, "corpus", tmp_path, MOST)
 
 
 def test_another_archive_is_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "corpus.tar.gz", {"other/a.txt": "x"})
     with pytest.raises(DataError, match="holds no folder 'corpus'"):
-        extract(path, "corpus", tmp_path)
+        extract(path, "corpus", tmp_path, MOST)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,33 @@ def test_the_real_data_is_complete(real_data: Path) -> None:
     found = IMDBDataModule(root=str(real_data)).read("test")
     assert len(found.texts) == 25_000
     assert sum(found.labels) == 12_500
+
+
+def test_what_is_no_file_is_refused_without_waiting(imdb_root: Path, in_child: Callable[..., str]) -> None:
+    path = imdb_root / "aclImdb/train/pos/3_7.txt"
+    path.chmod(0)
+    said = in_child(lambda: module(Path()).read("train"), imdb_root, locked=True)
+    assert said.startswith("DataError: aclImdb/train/pos/3_7.txt cannot be read")
+    path.parent.chmod(0)
+    said = in_child(lambda: module(Path()).identity(), imdb_root, locked=True)
+    assert said.startswith("DataError: aclImdb/train/pos cannot be read")
+    path.parent.chmod(0o755)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"3_7\.txt cannot be read \(it is a pipe"):
+        module(imdb_root).read("train")
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"3_7\.txt cannot be read \(it has more than"):
+        module(imdb_root).read("train")
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(DataError, match="pos cannot be read"):
+        module(imdb_root).read("train")
+
+
+def test_a_name_that_is_no_text_does_not_matter(imdb_root: Path) -> None:
+    (imdb_root / "aclImdb/train/pos/\udcff.txt").write_text("good")
+    assert len(module(imdb_root).identity()) == 64
+    assert "good" in module(imdb_root).read("train").texts

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from datamodules import plain_pickle
-from datamodules.plain_pickle import PlainPickleError, StoredArray, read_plain_pickle
+from datamodules.plain_pickle import StoredArray, read_plain_pickle
+from dynamo.pickle_machine import PlainPickleError
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 BILLION = b"\x80\x02)" + b"q\x00h\x00\x86" * 100  # a tuple of twice a tuple of twice ...: 2 ** 100 leaves

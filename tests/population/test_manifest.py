@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from dynamo.population import Member, PopulationError
 from dynamo.population.manifest import FORMAT, LARGEST_MANIFEST, NAME, BundleEntry, Manifest, file_hash
 
+InChild = Callable[..., str]
 MEMBER = Member("a-0", "a", "imdb", 3, 0.5, 1, "flip", 7, 0.75, 0.7)
 ENTRY = BundleEntry("bundle-0.safetensors", "recurrent", "imdb", {"hidden_size": 5}, (MEMBER,), "abc")
 MANIFEST = Manifest((ENTRY,), {"vocabulary": "12"}, {"imdb": ("neg", "pos")}, {"lr": 0.1, "deep": {"list": [1]}})
@@ -62,7 +64,7 @@ def test_json_that_is_no_manifest(tmp_path: Path, content: str) -> None:
 def test_a_file_made_to_exhaust_memory_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / NAME).open("wb") as file:
         file.truncate(LARGEST_MANIFEST + 1)  # sparse
-    with pytest.raises(PopulationError, match="larger than any manifest"):
+    with pytest.raises(PopulationError, match=r"manifest.json cannot be read .it has more than 67,108,864 bytes"):
         Manifest.read(tmp_path)
 
 
@@ -88,7 +90,7 @@ def test_a_weights_file_lies_in_the_folder(tmp_path: Path, file: str) -> None:
         (lambda c: c.update(class_names=[1]), "not a sound manifest"),
         (lambda c: c.update(config=[1]), "not a sound manifest"),
         (lambda c: c["bundles"][0].update(settings=3), "not a sound manifest"),
-        (lambda c: c["bundles"][0].update(task="ag_news"), "member 'a-0' of task 'imdb' stands in a bundle of"),
+        (lambda c: c["bundles"][0].update(task="ag_news"), "member 'a-0' of task 'imdb' stands in one of 'ag_news'"),
         (lambda c: c["bundles"].append(c["bundles"][0]), "two members have the same name"),
     ],
 )
@@ -134,3 +136,60 @@ def test_what_was_never_measured_may_be_missing(tmp_path: Path) -> None:
 def test_file_hash_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert file_hash(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, in_child: InChild) -> None:
+    (tmp_path / NAME).symlink_to("/dev/zero")
+    said = in_child(lambda: Manifest.read(tmp_path), tmp_path, memory=64 << 20)
+    assert said.startswith("PopulationError")
+    assert "it is a device, not an ordinary file" in said
+    (tmp_path / NAME).unlink()
+    os.mkfifo(tmp_path / NAME)
+    with pytest.raises(PopulationError, match=r"manifest.json cannot be read \(it is a pipe"):
+        Manifest.read(tmp_path)
+    (tmp_path / NAME).unlink()
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(PopulationError, match=r"manifest.json cannot be read \(it is a folder"):
+        Manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["a\0b", "\ud800", "x" * 300, "manifest.json"])
+def test_an_impossible_folder_is_named(tmp_path: Path, place: str) -> None:
+    written(tmp_path)
+    with pytest.raises(PopulationError, match=r"manifest.json cannot be read"):
+        Manifest.read(tmp_path / place)
+
+
+def test_without_permission_it_is_said(tmp_path: Path, in_child: InChild) -> None:
+    written(tmp_path)
+    (tmp_path / NAME).chmod(0)
+    said = in_child(lambda: Manifest.read(Path()), tmp_path, locked=True)
+    assert said.startswith("PopulationError: manifest.json cannot be read ([Errno 13]")
+
+
+@pytest.mark.parametrize("depth", range(100, 1000, 50))
+def test_depth_is_no_more_than_an_error(tmp_path: Path, depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    for name in ("format", "class_names", "fingerprint"):
+        (tmp_path / NAME).write_text(json.dumps(json.loads(MANIFEST.to_json()) | {name: "X"}).replace('"X"', deep))
+        with pytest.raises(PopulationError, match=r"manifest.json (is not a sound|cannot be read)"):
+            Manifest.read(tmp_path)
+    member = json.dumps(json.loads(MANIFEST.to_json())).replace('"a-0"', deep)
+    (tmp_path / NAME).write_text(member)
+    with pytest.raises(PopulationError, match=r"manifest.json (is not a sound|cannot be read)"):
+        Manifest.read(tmp_path)
+
+
+def test_an_error_is_short_whatever_the_file_says(tmp_path: Path) -> None:
+    for field in ("name", "seed", "fraction", "x" * 10_000):
+        written(tmp_path, lambda c: c["bundles"][0]["members"][0].update({field: ["x" * 10_000] * 100}))  # noqa: B023
+        with pytest.raises(PopulationError) as caught:
+            Manifest.read(tmp_path)
+        assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63), True, 1.0])
+def test_a_seed_is_a_number_that_a_generator_takes(tmp_path: Path, seed: object) -> None:
+    written(tmp_path, lambda content: content["bundles"][0]["members"][0].update(seed=seed))
+    with pytest.raises(PopulationError, match="should be a whole number"):
+        Manifest.read(tmp_path)
