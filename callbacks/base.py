@@ -38,11 +38,12 @@ def run_folder(trainer: Trainer) -> RunFolder:
 
 
 def show(trainer: Trainer, tag: str, figure: Figure) -> None:
-    """Put a figure into TensorBoard under `tag` and, as `figures/TAG.png`, into the run folder."""
+    """Put a figure into TensorBoard under `tag` and, as `figures/TAG.png`, into the run folder; then it is empty."""
     board = writer(trainer)
     if board is not None:
         board.add_figure(tag, figure, global_step=trainer.global_step, close=False)
     save_png(figure, run_folder(trainer).figures / f"{tag.replace('/', '_')}.png")
+    figure.clear()  # its parts refer to each other: until Python looks for such circles, dozens of figures pile up
 
 
 @runtime_checkable

@@ -35,8 +35,10 @@ def is_pictured(trainer: Trainer, every_n_epochs: int = 1) -> bool:
     """
     if trainer.state.fn != TrainerFn.FITTING or trainer.should_stop:
         return True
-    epochs = planned_epochs(trainer)
-    number = -(-(trainer.current_epoch + 1) // every_n_epochs)
+    epoch, epochs = trainer.current_epoch + 1, planned_epochs(trainer)
+    if epoch % every_n_epochs and epoch != epochs:
+        return False
+    number = -(-epoch // every_n_epochs)
     return among_pictured(number, None if epochs is None else -(-epochs // every_n_epochs))
 
 
