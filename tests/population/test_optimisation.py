@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from dynamo.population import DivergenceError, RecurrentBundle
+from dynamo.population import DivergenceError, RecurrentBundle, ResidualBundle
 from dynamo.population.base import last_step
 from dynamo.population.optimisation import (
     adam,
@@ -169,10 +169,12 @@ def test_weights_of_no_member_are_named_themselves() -> None:
         check_weights(weights, [], 8, "")
 
 
-@pytest.mark.parametrize("kind", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("kind", ["gru", "lstm", "rnn", "resnet"])
 def test_a_bundle_s_weights_belong_to_its_members(make_bundle: MakeBundle, kind: str) -> None:
     names = ["a", "b", "c"]
-    for name in (bundle := make_bundle(3, architecture=kind)).state_dict():
+    images = ResidualBundle(3, [4, 5, 6, 7], [1, 1, 1, 1], 4)
+    bundle = images if kind == "resnet" else make_bundle(3, architecture=kind)
+    for name in bundle.state_dict():
         check_weights(bundle.state_dict(), names, 0, "")
         tensor = bundle.get_buffer_or_parameter(name).detach()
         kept = tensor.clone()
