@@ -117,8 +117,15 @@ class AccuracyMap(MapCallback):
         total = gathered.cpu().view(-1, *whole.shape).sum(0)  # every point was counted by one rank: exact
         return Answers(total[:, 0].long(), total[:, 1], part.items)
 
+    def log_numbers(self, trainer: Trainer, task: MetaTask, answer: MapOfAccuracy) -> None:
+        """The scalars."""
+        board = writer(trainer)
+        if board is not None:
+            board.add_scalar("map/accuracy_maximum", float(answer.relative.max()), global_step=trainer.global_step)
+            board.add_scalar("map/accuracy_mean_theta", answer.mean_theta, global_step=trainer.global_step)
+
     def draw(self, trainer: Trainer, task: MetaTask, answer: MapOfAccuracy) -> None:
-        """The map, and the scalars."""
+        """The map."""
         top = int(answer.relative.argmax())
         panel = PlaneMap(
             x=answer.grid.x,
@@ -134,7 +141,3 @@ class AccuracyMap(MapCallback):
             axis_name="θ" if answer.plane.axes is None else "PC",
         )
         show(trainer, "map/accuracy", plane_map(panel))
-        board = writer(trainer)
-        if board is not None:
-            board.add_scalar("map/accuracy_maximum", float(answer.relative[top]), global_step=trainer.global_step)
-            board.add_scalar("map/accuracy_mean_theta", answer.mean_theta, global_step=trainer.global_step)

@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from callbacks.pictures import is_last, is_pictured
 from dynamo.figures.style import save_png
 from dynamo.meta import MetaTask
 from dynamo.runs import RunFolder
@@ -37,11 +38,12 @@ def run_folder(trainer: Trainer) -> RunFolder:
 
 
 def show(trainer: Trainer, tag: str, figure: Figure) -> None:
-    """Put a figure into TensorBoard under `tag` and, as `figures/TAG.png`, into the run folder."""
+    """Put a figure into TensorBoard under `tag` and, as `figures/TAG.png`, into the run folder; then it is empty."""
     board = writer(trainer)
     if board is not None:
         board.add_figure(tag, figure, global_step=trainer.global_step, close=False)
     save_png(figure, run_folder(trainer).figures / f"{tag.replace('/', '_')}.png")
+    figure.clear()  # its parts refer to each other: until Python looks for such circles, dozens of figures pile up
 
 
 @runtime_checkable
@@ -97,12 +99,13 @@ class NothingToShowError(Exception):
 class MapCallback(Callback, ABC):
     """One question about the map, asked every so many epochs of a `MetaTask`; inert for any other module.
 
-    `compute` runs on every rank, so it may gather; `draw` runs on rank 0 alone. How long both took, as a share of
-    the time since the epoch began, is logged as `cost/NAME`. Where `compute` finds that there is nothing to ask (every
-    rank finds the same), the callback says so once and keeps still: a picture is no reason to stop a training.
+    `compute` runs on every rank, so it may gather; `log_numbers` and, in at most a hundred epochs of a run, `draw`
+    run on rank 0 alone. How long all took, as a share of the time since the epoch began, is logged as `cost/NAME`.
+    Where `compute` finds that there is nothing to ask (every rank finds the same), the callback says so once and keeps
+    still: a picture is no reason to stop a training.
 
     Args:
-        every_n_epochs: how often, in epochs; 0 turns the callback off. The last of `max_epochs` is always included.
+        every_n_epochs: how often, in epochs; 0 turns the callback off. The last is always included.
 
     Raises:
         ValueError: `every_n_epochs` is negative.
@@ -125,16 +128,18 @@ class MapCallback(Callback, ABC):
             NothingToShowError: the question makes no sense for this run, or not yet.
         """
 
+    def log_numbers(self, trainer: Trainer, task: MetaTask, answer: Any) -> None:  # noqa: ANN401
+        """Write what is small enough for every epoch that is asked about, on rank 0."""
+
     @abstractmethod
     def draw(self, trainer: Trainer, task: MetaTask, answer: Any) -> None:  # noqa: ANN401
-        """Show the answer, on rank 0."""
+        """Show the answer, on rank 0, in the epochs that are pictured."""
 
     def due(self, trainer: Trainer) -> bool:
         """Whether this epoch is one of those that are asked about."""
         if not self.every_n_epochs or trainer.sanity_checking:
             return False
-        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        return last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        return is_last(trainer) or (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note when the epoch began, for a run that goes on in the middle of one."""
@@ -161,7 +166,9 @@ class MapCallback(Callback, ABC):
         finally:
             pl_module.network.train(training)
         if trainer.is_global_zero:
-            self.draw(trainer, pl_module, answer)
+            self.log_numbers(trainer, pl_module, answer)
+            if is_pictured(trainer, self.every_n_epochs):
+                self.draw(trainer, pl_module, answer)
         now = time.perf_counter()
         board = writer(trainer)
         if board is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import ClassVar
 
 from pytorch_lightning import Trainer
 
 from callbacks.base import MapCallback, show, writer
+from callbacks.pictures import is_last, is_pictured
+from callbacks.projector import list_embeddings
 from dynamo.analysis import PCA, pca, silhouette
 from dynamo.figures import embedding_plane, map_panel
 from dynamo.meta import MetaTask
@@ -22,7 +26,8 @@ class EmbeddingPCA(MapCallback):
 
     Args:
         every_n_epochs: how often; 0 turns it off.
-        projector_every_n_epochs: how often theta goes to the projector tab; 0 for at the last epoch only.
+        projector_every_n_epochs: how often theta goes to the projector tab, at most a hundred times like the pictures;
+            0 for at the last epoch only.
     """
 
     name: ClassVar[str] = "embedding_pca"
@@ -35,26 +40,33 @@ class EmbeddingPCA(MapCallback):
         """PCA of theta; theta is replicated, so every rank has the same."""
         return pca(task.theta)
 
-    def draw(self, trainer: Trainer, task: MetaTask, answer: PCA) -> None:
-        """The plane with the spectrum, the scalars, the projector tab."""
-        members = task.members
-        panel = map_panel(answer, members, f"epoch {trainer.current_epoch + 1}")
-        show(trainer, "map/pca", embedding_plane(**vars(panel)))
+    def log_numbers(self, trainer: Trainer, task: MetaTask, answer: PCA) -> None:
+        """The scalars, the projector tab."""
         board = writer(trainer)
         if board is None:
             return
         for tag, value in numbers(task, answer).items():
             board.add_scalar(f"map/{tag}", value, global_step=trainer.global_step)
-        every = self.projector_every_n_epochs
-        last = trainer.current_epoch + 1 == trainer.max_epochs
-        if last or (every and (trainer.current_epoch + 1) % every == 0):
+        if self._is_projected(trainer):
             board.add_embedding(
                 task.theta.cpu(),
-                metadata=[[str(value) for value in row(member)] for member in members],
+                metadata=[[str(value) for value in row(member)] for member in task.members],
                 metadata_header=list(METADATA),
                 global_step=trainer.global_step,
                 tag="theta",
             )
+            list_embeddings(Path(board.log_dir))
+
+    def draw(self, trainer: Trainer, task: MetaTask, answer: PCA) -> None:
+        """The plane with the spectrum."""
+        panel = map_panel(answer, task.members, f"epoch {trainer.current_epoch + 1}")
+        show(trainer, "map/pca", embedding_plane(**vars(panel)))
+
+    def _is_projected(self, trainer: Trainer) -> bool:
+        """Whether theta goes to the projector tab in this epoch, in which it is asked about."""
+        every = math.lcm(self.projector_every_n_epochs, self.every_n_epochs)
+        due = every and (trainer.current_epoch + 1) % every == 0 and is_pictured(trainer, every)
+        return is_last(trainer) or bool(due)
 
 
 METADATA = ("name", "group", "task", "fraction", "policy", "seed", "epoch", "test_accuracy")

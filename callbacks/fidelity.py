@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any, ClassVar
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -10,6 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from callbacks.base import run_folder, show
+from callbacks.pictures import is_last, is_pictured
 from dynamo.analysis import Fidelity, FidelitySums
 from dynamo.figures import fidelity_bars
 from dynamo.meta import MetaTask
@@ -26,8 +28,9 @@ class FidelityTable(Callback):
     `val/accuracy`, `val/original_accuracy`, and `val/loss` (unexplained variance + lambda * KL); where the states have
     several stages, those by themselves too, `val/variance_explained_stage1` and so on; the groups'
     `val/agreement/GROUP` and `val/variance_explained/GROUP`; the worst member's `val_worst/agreement` and its name in
-    `results/fidelity_val.json`; the figure `fidelity/val`. The same with `test`. Hooks: the batches and the end of
-    validation and test. Cost: one pass of all members and emulators over the split, plus a picture.
+    `results/fidelity_val.json`; in at most a hundred epochs of a run, the figure `fidelity/val`. The same with `test`.
+    Hooks: the batches and the end of validation and test, the end of epochs and of training. Cost: one pass of all
+    members and emulators over the split, plus a picture.
 
     With lambda = 0 the readout G is not trained; the members' own readouts then answer for the emulators.
 
@@ -47,14 +50,15 @@ class FidelityTable(Callback):
         self.every_n_epochs, self.members_at_once = every_n_epochs, members_at_once
         self._sums: list[FidelitySums] = []
         self._parts: list[list[Tensor]] = []
+        self._newest: Fidelity | None = None
+        """What rank 0 has not drawn yet: a later validation may come before there is a picture."""
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
         self._sums = []
         if not isinstance(pl_module, MetaTask) or not self.every_n_epochs:
             return
-        last = trainer.current_epoch + 1 == trainer.max_epochs
-        due = last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        due = is_last(trainer) or (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if trainer.state.fn == TrainerFn.FITTING and not due:
             return
         self._parts = list(pl_module.chunks(self.members_at_once))
@@ -84,6 +88,16 @@ class FidelityTable(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the ranks together, log and draw."""
         self._report(trainer, pl_module, "val")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw what the last validation of this epoch found, if the epoch is pictured."""
+        between = math.lcm(self.every_n_epochs, trainer.check_val_every_n_epoch or 1)
+        if self._newest is not None and is_pictured(trainer, between):
+            self._draw_newest(trainer, pl_module, "val")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw what the last validation found, where no picture shows it: some runs end before their last epoch."""
+        self._draw_newest(trainer, pl_module, "val")
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
@@ -126,9 +140,12 @@ class FidelityTable(Callback):
         pl_module.log_dict({f"{stage}/{key}": value.float() for key, value in scalars.items()}, sync_dist=True)
         pl_module.log(f"{stage}_worst/agreement", found.agreement.min().float(), sync_dist=True)
         if trainer.is_global_zero:
-            self._show(trainer, pl_module, stage, found)
+            self._write(trainer, pl_module, stage, found)
+            self._newest = found
+            if trainer.state.fn != TrainerFn.FITTING:
+                self._draw_newest(trainer, pl_module, stage)
 
-    def _show(self, trainer: Trainer, task: MetaTask, stage: str, found: Fidelity) -> None:
+    def _write(self, trainer: Trainer, task: MetaTask, stage: str, found: Fidelity) -> None:
         names = [member.name for member in task.members]
         worst = int(found.agreement.argmin())
         if stage == "test":
@@ -145,10 +162,14 @@ class FidelityTable(Callback):
                 ],
             },
         )
-        groups = [member.group for member in task.members]
+
+    def _draw_newest(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        found, self._newest = self._newest, None
+        if found is None or not isinstance(module, MetaTask):
+            return
         figure = fidelity_bars(
-            names,
-            groups,
+            [member.name for member in module.members],
+            [member.group for member in module.members],
             found.variance_explained,
             found.agreement,
             found.accuracy,

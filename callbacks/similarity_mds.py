@@ -116,12 +116,18 @@ class SimilarityMDS(MapCallback):
         """The distances of the sums of all ranks."""
         return _of_all(trainer, task, sums).distances(self.measure, self.variance)
 
-    def draw(self, trainer: Trainer, task: MetaTask, answer: Similarities) -> None:
-        """The two planes and the scatter, and the scalars."""
+    def log_numbers(self, trainer: Trainer, task: MetaTask, answer: Similarities) -> None:
+        """The scalars."""
         board = writer(trainer)
         scalars = {"emulators": float(answer.emulators.mean()), "emulators_worst": float(answer.emulators.max())}
         if answer.agreement is not None:
             scalars["theta_r"] = answer.agreement
+        if board is not None:
+            for tag, value in scalars.items():
+                board.add_scalar(f"similarity/{tag}", value, global_step=trainer.global_step)
+
+    def draw(self, trainer: Trainer, task: MetaTask, answer: Similarities) -> None:
+        """The two planes and the scatter."""
         note = None if answer.agreement is None else f"r = {answer.agreement:.2f}"
         stages, measure = len(task.network.hidden_sizes), self.measure.upper()
         places = EmbeddingPanel(
@@ -145,9 +151,6 @@ class SimilarityMDS(MapCallback):
                 label_a=f"{measure} distance",
             ),
         )
-        if board is not None:
-            for tag, value in scalars.items():
-                board.add_scalar(f"similarity/{tag}", value, global_step=trainer.global_step)
 
 
 def _of_all(trainer: Trainer, task: MetaTask, sums: SimilaritySums) -> SimilaritySums:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import torch
@@ -86,7 +86,7 @@ def clip_per_member(parameters: Iterable[nn.Parameter], largest: float) -> None:
 
 
 class DivergenceError(UserError):
-    """A loss is no longer a finite number."""
+    """A loss or a weight is no longer a finite number."""
 
 
 def check_finite(losses: Tensor, names: Sequence[str], step: int, remedy: str) -> None:
@@ -105,3 +105,33 @@ def check_finite(losses: Tensor, names: Sequence[str], step: int, remedy: str) -
     if not bool(sound.all()):
         culprits = ", ".join(name for name, fine in zip(names, sound.tolist(), strict=True) if not fine)
         raise DivergenceError(f"The loss of {culprits} is no longer finite at step {step}. {remedy}")
+
+
+@torch.no_grad()
+def check_weights(weights: Mapping[str, Tensor], names: Sequence[str], step: int, remedy: str) -> None:
+    """Stop before weights that are no finite numbers are kept, and say whose they are.
+
+    The loss of a step is that of the weights before it: the last update of a run can be one that nobody has seen.
+
+    Args:
+        weights: by their names, which are given where no member is to blame. Of `[n, ...]`, as the tensors of a bundle
+            are, entry i belongs to member i.
+        names: of the n members; empty where the weights belong to none, as those of the meta-model.
+        step: the step at hand.
+        remedy: what to try.
+
+    Raises:
+        DivergenceError: naming the members, or else the weights.
+    """
+    sound = {name: tensor.isfinite() for name, tensor in weights.items()}
+    broken = {name: fine for name, fine in sound.items() if not bool(fine.all())}
+    if not broken:
+        return
+    stacked = [
+        fine.reshape(len(names), -1).all(1) for fine in broken.values() if fine.dim() and len(fine) == len(names)
+    ]
+    if stacked:
+        sane = torch.stack([fine.cpu() for fine in stacked]).all(0).tolist()
+        whose = ", ".join(name for name, fine in zip(names, sane, strict=True) if not fine)
+        raise DivergenceError(f"The weights of {whose} are no longer finite at step {step}. {remedy}")
+    raise DivergenceError(f"The weights {', '.join(broken)} are no longer finite at step {step}. {remedy}")

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks import FidelityTable
 from datamodules import DigitsDataModule, SyntheticSentimentDataModule
@@ -109,9 +112,62 @@ def test_zero_turns_it_off_and_there_is_no_best(task: MetaTask, fit: Fit, tmp_pa
 
 def test_every_other_epoch_and_the_last(task: MetaTask, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs: list[int] = []
-    monkeypatch.setattr(FidelityTable, "_show", lambda self, trainer, *_: epochs.append(trainer.current_epoch))
+    monkeypatch.setattr(FidelityTable, "_write", lambda self, trainer, *_: epochs.append(trainer.current_epoch))
     fit(task, FidelityTable(every_n_epochs=2), epochs=5)
     assert epochs == [1, 3, 4]
+
+
+def pictures(tmp_path: Path) -> list[int]:
+    """The steps at which there is one."""
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0})
+    events.Reload()
+    return [image.step for image in events.Images("fidelity/val")] if events.Tags()["images"] else []
+
+
+@pytest.fixture
+def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callbacks.fidelity.fidelity_bars", lambda *_, **__: Figure((0.5, 0.5)))
+
+
+@pytest.mark.usefixtures("_small_pictures")
+@pytest.mark.parametrize(
+    ("every", "options", "steps"),
+    [
+        (1, {}, [6, 10, 14]),  # two batches an epoch
+        (2, {}, [8, 12, 14]),
+        (1, {"check_val_every_n_epoch": 2}, [8, 12]),
+        (3, {"check_val_every_n_epoch": 2}, [12]),
+        (1, {"val_check_interval": 1}, [6, 10, 14]),  # two validations an epoch
+        (1, {"check_val_every_n_epoch": None, "val_check_interval": 3}, [6, 10, 14]),  # measured at 6, 9, 12
+        (1, {"max_epochs": -1, "max_steps": 9}, [4, 8]),  # the last epoch has no validation
+        (1, {"max_epochs": -1, "max_steps": 11}, [4, 8, 11]),  # nor here: that of the epoch before is shown
+    ],
+)
+def test_a_long_run_has_few_pictures_and_the_last(
+    task: MetaTask,
+    data: SyntheticSentimentDataModule,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every: int,
+    options: dict[str, Any],
+    steps: list[int],
+) -> None:
+    monkeypatch.setattr("callbacks.pictures.MOST_PICTURES", 3)
+    trainer = Trainer(
+        accelerator="cpu",
+        limit_train_batches=2,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path / "run",
+        logger=TensorBoardLogger(tmp_path / "run", name="", version="", default_hp_metric=False),
+        callbacks=[FidelityTable(every)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **{"max_epochs": 7, **options},
+    )
+    trainer.fit(task, datamodule=data)
+    assert pictures(tmp_path) == steps
 
 
 def test_inert_for_a_population(members: PopulationTask, fit: Fit, tmp_path: Path) -> None:

@@ -10,9 +10,16 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from dynamo.population import DivergenceError, RecurrentBundle
+from dynamo.population import DivergenceError, RecurrentBundle, ResidualBundle
 from dynamo.population.base import last_step
-from dynamo.population.optimisation import adam, check_finite, clip_per_member, learning_rate_factor, sgd
+from dynamo.population.optimisation import (
+    adam,
+    check_finite,
+    check_weights,
+    clip_per_member,
+    learning_rate_factor,
+    sgd,
+)
 from dynamo.types import TaskBatch
 
 MakeBundle = Callable[..., RecurrentBundle]
@@ -123,6 +130,58 @@ def test_the_culprits_are_named() -> None:
     check_finite(torch.tensor([1.0, -2.0, 1e30, 0.0]), names, 3, "")
     with pytest.raises(DivergenceError, match=r"^The loss of b, d is no longer finite at step 3. Sleep.$"):
         check_finite(torch.tensor([1.0, math.nan, 0.0, -math.inf]), names, 3, "Sleep.")
+
+
+def stacked_weights() -> dict[str, torch.Tensor]:
+    """Of three members: matrices, vectors, scalars, and whole numbers."""
+    return {
+        "matrix": torch.randn(3, 4, 5),
+        "vector": torch.full((3, 2), 1e38),  # their sum is not finite, they are
+        "scalar": torch.randn(3),
+        "count": torch.arange(3),
+    }
+
+
+def test_finite_weights_pass() -> None:
+    check_weights(stacked_weights(), ["a", "b", "c"], 3, "")
+    check_weights(stacked_weights(), [], 3, "")
+    check_weights({"empty": torch.zeros(0, 2), "single": torch.tensor(1.0)}, ["a"], 3, "")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_members_with_broken_weights_are_named_in_order(value: float) -> None:
+    weights = stacked_weights()
+    weights["scalar"][0] = value
+    with pytest.raises(DivergenceError, match=r"^The weights of a are no longer finite at step 3. Sleep.$"):
+        check_weights(weights, ["a", "b", "c"], 3, "Sleep.")
+    weights["matrix"][2, 3, 1] = value
+    with pytest.raises(DivergenceError, match=r"^The weights of a, c are no longer finite at step 3. Sleep.$"):
+        check_weights(weights, ["a", "b", "c"], 3, "Sleep.")
+
+
+def test_weights_of_no_member_are_named_themselves() -> None:
+    weights = {"head.weight": torch.randn(2, 3), "head.bias": torch.tensor(math.nan), "body": torch.randn(4)}
+    for names in ([], ["a", "b"]):  # two rows, and yet no member is to blame
+        with pytest.raises(DivergenceError, match=r"^The weights head.bias are no longer finite at step 8. Sleep.$"):
+            check_weights(weights, names, 8, "Sleep.")
+    weights["body"][1] = math.inf
+    with pytest.raises(DivergenceError, match=r"The weights head.bias, body are"):
+        check_weights(weights, [], 8, "")
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm", "rnn", "resnet"])
+def test_a_bundle_s_weights_belong_to_its_members(make_bundle: MakeBundle, kind: str) -> None:
+    names = ["a", "b", "c"]
+    images = ResidualBundle(3, [4, 5, 6, 7], [1, 1, 1, 1], 4)
+    bundle = images if kind == "resnet" else make_bundle(3, architecture=kind)
+    for name in bundle.state_dict():
+        check_weights(bundle.state_dict(), names, 0, "")
+        tensor = bundle.get_buffer_or_parameter(name).detach()
+        kept = tensor.clone()
+        tensor[1].fill_(math.nan)
+        with pytest.raises(DivergenceError, match=r"^The weights of b are"):
+            check_weights(bundle.state_dict(), names, 0, "")
+        tensor.copy_(kept)
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm", "rnn"])
