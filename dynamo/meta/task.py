@@ -22,6 +22,7 @@ from dynamo.population.artifact import Population
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member
 from dynamo.population.optimisation import Schedule, adam, check_finite, scheduled
+from dynamo.population.ranks import mean_over_ranks, nothing_of
 from dynamo.population.sources import load_populations
 from dynamo.types import TaskBatch, Trajectory
 
@@ -120,7 +121,6 @@ class MetaTask(LightningModule):
         self.members_per_step, self.calibration_items = members_per_step, calibration_items
         self.lr, self.theta_lr, self.alignment_weight_decay = lr, theta_lr, alignment_weight_decay
         self.clip, self.schedule, self.warmup_steps, self.seed = clip, schedule, warmup_steps, seed
-
         classes = {t: b.classes for t, b in zip(self.population.tasks, self.population.bundles, strict=True)}
         self.network = network(vocab_size, classes, dimensions)
         sizes: tuple[int, ...] = self.network.hidden_sizes
@@ -182,14 +182,15 @@ class MetaTask(LightningModule):
         each_hidden, each_output, index = torch.cat(hidden), torch.cat(output), torch.cat(indices)
         losses = each_hidden + self.output_weight * each_output
         chosen = [self.members[i] for i in index.tolist()]
-        check_finite(losses, [m.name for m in chosen], self.global_step, REMEDY)
-        scalars = {"hidden": each_hidden.mean(), "output": each_output.mean()}
+        seen, seen_hidden, seen_output = mean_over_ranks(torch.stack([losses, each_hidden, each_output]))
+        check_finite(seen, [m.name for m in chosen], self.global_step, REMEDY)
+        scalars = {"train/hidden": seen_hidden.mean(), "train/output": seen_output.mean()}
         for name in dict.fromkeys(m.group for m in chosen):
-            scalars[f"loss/{name}"] = losses[[i for i, m in enumerate(chosen) if m.group == name]].mean()
-        self.log_dict({f"train/{key}": value.detach() for key, value in scalars.items()})
-        loss = losses.mean()
-        self.log("train/loss", loss.detach(), prog_bar=True)
-        return loss
+            scalars[f"train/loss/{name}"] = seen[[i for i, m in enumerate(chosen) if m.group == name]].mean()
+        self.log_dict(scalars)
+        self.log("train/loss", seen.mean(), prog_bar=True)
+        left_out = len(indices) < len(self.alignments)  # a bundle, none of whose members was drawn
+        return losses.mean() + nothing_of(self.parameters()) if left_out else losses.mean()
 
     def validation_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> None:
         """Nothing by itself: callbacks ask `compare` what they want to know."""
@@ -234,8 +235,7 @@ class MetaTask(LightningModule):
         for index, (original, task) in enumerate(zip(originals, self.population.tasks, strict=True)):
             if original is None:
                 continue
-            count = self.population.bundles[index].count
-            members = torch.arange(count) if select is None else select[index]
+            members = torch.arange(self.population.bundles[index].count) if select is None else select[index]
             members = members.to(self.device)
             theta = self.embedding(members + self._first(index))
             states = self.network(theta, batch[task].inputs, task)
