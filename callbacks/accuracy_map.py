@@ -23,6 +23,7 @@ from dynamo.analysis.accuracy_map import (
 from dynamo.analysis.averaging import base_accuracies
 from dynamo.figures.plane_map import PlaneMap, plane_map
 from dynamo.meta import MetaTask
+from dynamo.population.ranks import rows_of_ranks
 from dynamo.types import TaskBatch
 
 
@@ -112,9 +113,8 @@ class AccuracyMap(MapCallback):
             return part
         whole = torch.zeros(len(points), 2, dtype=torch.float64)
         whole[mine] = torch.stack([part.right.double(), part.log_likelihood], dim=1)
-        gathered = task.all_gather(whole.to(task.device))
-        assert isinstance(gathered, Tensor)
-        total = gathered.cpu().view(-1, *whole.shape).sum(0)  # every point was counted by one rank: exact
+        rows = rows_of_ranks(whole.flatten().to(task.device))
+        total = rows.view(-1, *whole.shape).sum(0)  # every point was counted by one rank: exact
         return Answers(total[:, 0].long(), total[:, 1], part.items)
 
     def log_numbers(self, trainer: Trainer, task: MetaTask, answer: MapOfAccuracy) -> None:

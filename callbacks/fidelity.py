@@ -15,6 +15,7 @@ from callbacks.pictures import is_last, is_pictured
 from dynamo.analysis import Fidelity, FidelitySums
 from dynamo.figures import fidelity_bars
 from dynamo.meta import MetaTask
+from dynamo.population.ranks import rows_of_ranks
 from dynamo.types import UserError
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class FidelityTable(Callback):
     def _report(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not self._sums or not isinstance(pl_module, MetaTask) or trainer.sanity_checking:
             return
-        gathered = [_from_all(pl_module, sums.as_tensor()) for sums in self._sums]
+        gathered = [rows_of_ranks(sums.as_tensor().to(pl_module.device)) for sums in self._sums]
         try:
             results = [FidelitySums.from_tensor(rows).result() for rows in gathered]
         except ValueError as error:
@@ -177,10 +178,3 @@ class FidelityTable(Callback):
             title=f"Emulators against their originals, {stage} items",
         )
         show(trainer, f"fidelity/{stage}", figure)
-
-
-def _from_all(module: LightningModule, row: Tensor) -> Tensor:
-    """The rows of all ranks, `[R, K]`, or the one of a single process, `[K]`."""
-    gathered = module.all_gather(row.to(module.device))
-    assert isinstance(gathered, Tensor)
-    return gathered.cpu()

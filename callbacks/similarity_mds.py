@@ -18,6 +18,7 @@ from dynamo.analysis.states import emulator_states, population_states, state_siz
 from dynamo.figures import EmbeddingPanel, map_panel
 from dynamo.figures.distance_panels import distance_panels
 from dynamo.meta import MetaTask
+from dynamo.population.ranks import rows_of_ranks
 
 MOST_BYTES = 2**30
 """What the products of all pairs of networks may take in memory."""
@@ -102,9 +103,9 @@ class SimilarityMDS(MapCallback):
                     pair.update([original, emulator])
         try:
             if self._base is None:
-                distances = torch.stack([self._distances(trainer, task, one) for one in base]).mean(0)
+                distances = torch.stack([self._distances(task, one) for one in base]).mean(0)
                 self._base = distances, smacof_mds(distances)
-            each = [torch.stack([self._distances(trainer, task, pair)[0, 1] for pair in stage]) for stage in pairs]
+            each = [torch.stack([self._distances(task, pair)[0, 1] for pair in stage]) for stage in pairs]
         except ValueError as error:
             raise NothingToShowError(f"{error} (similarity_mds.items is {self.items})") from error
         assert self._base is not None
@@ -112,9 +113,10 @@ class SimilarityMDS(MapCallback):
         agreement = _agreement(self._base[0], theta)
         return Similarities(*self._base, torch.stack(each).mean(0), theta, pca(task.theta), agreement)
 
-    def _distances(self, trainer: Trainer, task: MetaTask, sums: SimilaritySums) -> Tensor:
+    def _distances(self, task: MetaTask, sums: SimilaritySums) -> Tensor:
         """The distances of the sums of all ranks."""
-        return _of_all(trainer, task, sums).distances(self.measure, self.variance)
+        rows = rows_of_ranks(sums.as_tensor().to(task.device))
+        return SimilaritySums.from_tensor(rows).distances(self.measure, self.variance)
 
     def log_numbers(self, trainer: Trainer, task: MetaTask, answer: Similarities) -> None:
         """The scalars."""
@@ -151,15 +153,6 @@ class SimilarityMDS(MapCallback):
                 label_a=f"{measure} distance",
             ),
         )
-
-
-def _of_all(trainer: Trainer, task: MetaTask, sums: SimilaritySums) -> SimilaritySums:
-    """The sums of all ranks together."""
-    if trainer.world_size == 1:
-        return sums
-    gathered = task.all_gather(sums.as_tensor().to(task.device))
-    assert isinstance(gathered, Tensor)
-    return SimilaritySums.from_tensor(gathered.cpu())
 
 
 def _agreement(distances: Tensor, theta: Tensor) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -56,7 +57,7 @@ def cache_key(parts: Mapping[str, object]) -> str:
 
 
 def write_corpus(folder: Path, corpus: Corpus) -> None:
-    """Write `corpus` beside `folder` and move it into place; what was there before is replaced.
+    """Write `corpus` beside `folder` and move it into place; what is there is replaced if it is damaged.
 
     Raises:
         OSError: where the place cannot be written to; the message says what to set.
@@ -160,8 +161,11 @@ def _write_files(part: Path, corpus: Corpus) -> None:
 
 
 def _move_into_place(part: Path, folder: Path) -> None:
-    """Rename `part` to `folder`; if another process was faster, its copy may stay or go, both are whole."""
+    """Rename `part` to `folder`; a whole copy that another process put there, and may be reading, stays."""
     if folder.exists():
+        with contextlib.suppress(DamagedCacheError, FileNotFoundError):
+            read_corpus(folder)
+            return
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
         try:
             folder.rename(old / folder.name)

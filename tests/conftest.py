@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -11,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from pytorch_lightning.utilities import rank_zero_only
 from torch import distributed
 
 from dynamo.cli import main
@@ -148,6 +152,69 @@ def real_data() -> Path:
     if not Path(folder).is_dir():
         pytest.skip(f"DYNAMO_DATA names {folder}, and there is no such folder")
     return Path(folder)
+
+
+PATIENCE = 120  # seconds; what takes longer waits for a process that does something else
+
+
+def _one_of_several(
+    rank: int, world: int, port: int, place: Path, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    """What a forked process does: stand where a launcher would have put it, run, and keep what came out."""
+    waits = (place / f"{rank}.waits").open("w", encoding="utf-8")
+    faulthandler.register(signal.SIGUSR2, waits)  # asked by the one that waits for it
+    torch.set_num_threads(1)  # the threads of the process that was forked are not here
+    if world > 1:
+        where = {"LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": world, "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in where.items()})
+        os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
+        rank_zero_only.rank = rank  # Lightning read it from the environment when it was imported
+    try:
+        torch.save(function(*arguments), place / f"{rank}.pt")
+    except BaseException:  # noqa: BLE001 - whatever it is, the test has to hear of it
+        (place / f"{rank}.txt").write_text(f"process {rank} of {world}:\n{traceback.format_exc()}", encoding="utf-8")
+        os._exit(1)
+
+
+@pytest.fixture(scope="session")
+def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Any]]:
+    """`in_processes(3, function, *arguments)` runs it in 3 processes at once and gives their answers, rank by rank.
+
+    They are forked, so that nothing is imported anew, and find themselves where a launcher would have put them: a
+    `Trainer(strategy="ddp", devices=3)` in them joins the others. Answers are tensors, numbers, strings, and plain
+    containers of these. One that fails, or waits for ever, fails the test with what each of them has to say.
+    """
+
+    def run(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:  # noqa: ANN401
+        place, fork = tmp_path_factory.mktemp("answers"), multiprocessing.get_context("fork")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        ranks = [
+            fork.Process(target=_one_of_several, args=(rank, world, port, place, function, arguments))
+            for rank in range(world)
+        ]
+        for one in ranks:
+            one.start()
+        end = time.monotonic() + PATIENCE
+        while any(one.is_alive() for one in ranks) and time.monotonic() < end:
+            time.sleep(0.02)
+            if any(one.exitcode for one in ranks):  # the others notice that it is gone, or never will
+                end = min(end, time.monotonic() + 10)
+        waiting = [str(rank) for rank, one in enumerate(ranks) if one.is_alive()]
+        for one in ranks:
+            if one.is_alive() and one.pid:
+                os.kill(one.pid, signal.SIGUSR2)
+                time.sleep(0.5)
+            one.kill()
+            one.join()
+        files = [file for file in sorted(place.iterdir()) if file.suffix in (".txt", ".waits")]
+        told = [text for text in (file.read_text(encoding="utf-8") for file in files) if text]
+        if told or waiting or any(one.exitcode for one in ranks):
+            codes = [one.exitcode for one in ranks]
+            pytest.fail("\n".join([*told, f"still waiting: {', '.join(waiting) or 'none'}; exit codes {codes}"]), False)
+        return [torch.load(place / f"{rank}.pt", weights_only=True) for rank in range(world)]
+
+    return run
 
 
 @pytest.fixture(scope="session")

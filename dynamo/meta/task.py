@@ -23,6 +23,7 @@ from dynamo.population.identity import IdentifiedTask, Identity, digest, fingerp
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member, group_means
 from dynamo.population.optimisation import Schedule, adam, check_finite, scheduled
+from dynamo.population.ranks import mean_over_ranks, nothing_of
 from dynamo.population.sources import load_populations
 from dynamo.types import TaskBatch, Trajectory
 
@@ -101,7 +102,6 @@ class MetaTask(IdentifiedTask):
         self.members_per_step, self.calibration_items = members_per_step, calibration_items
         self.lr, self.theta_lr, self.alignment_weight_decay = lr, theta_lr, alignment_weight_decay
         self.clip, self.schedule, self.warmup_steps, self.seed = clip, schedule, warmup_steps, seed
-
         classes = {t: b.classes for t, b in zip(self.population.tasks, self.population.bundles, strict=True)}
         self.network = network(vocab_size, classes, dimensions)
         sizes: tuple[int, ...] = self.network.hidden_sizes
@@ -165,15 +165,16 @@ class MetaTask(IdentifiedTask):
             indices.append(index)
         each_hidden, each_output, index = torch.cat(hidden), torch.cat(output), torch.cat(indices)
         losses = each_hidden + self.output_weight * each_output
-        check_finite(losses, [self.members[i].name for i in index.tolist()], self.global_step, REMEDY)
-        self.newest_losses[index] = losses.detach()
+        seen, seen_hidden, seen_output = mean_over_ranks(torch.stack([losses, each_hidden, each_output]))
+        check_finite(seen, [self.members[i].name for i in index.tolist()], self.global_step, REMEDY)
+        self.newest_losses[index] = seen
         known = self.newest_losses.where(self.newest_losses >= 0, torch.nan).cpu()
         groups = group_means("train/loss", self.members, known)
         self.log_dict({name: value for name, value in groups.items() if not value.isnan()})
-        self.log_dict({"train/hidden": each_hidden.mean().detach(), "train/output": each_output.mean().detach()})
-        loss = losses.mean()
-        self.log("train/loss", loss.detach(), prog_bar=True)
-        return loss
+        self.log_dict({"train/hidden": seen_hidden.mean(), "train/output": seen_output.mean()})
+        self.log("train/loss", seen.mean(), prog_bar=True)
+        left_out = len(indices) < len(self.alignments)  # a bundle, none of whose members was drawn
+        return losses.mean() + nothing_of(self.parameters()) if left_out else losses.mean()
 
     def validation_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> None:
         """Nothing by itself: callbacks ask `compare` what they want to know."""
@@ -218,8 +219,7 @@ class MetaTask(IdentifiedTask):
         for index, (original, task) in enumerate(zip(originals, self.population.tasks, strict=True)):
             if original is None:
                 continue
-            count = self.population.bundles[index].count
-            members = torch.arange(count) if select is None else select[index]
+            members = torch.arange(self.population.bundles[index].count) if select is None else select[index]
             members = members.to(self.device)
             theta = self.embedding(members + self._first(index))
             states = self.network(theta, batch[task].inputs, task)

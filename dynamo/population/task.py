@@ -26,6 +26,7 @@ from dynamo.population.optimisation import (
     scheduled,
     sgd,
 )
+from dynamo.population.ranks import mean_over_ranks
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import ResidualBundle
 from dynamo.types import Reader, TaskBatch, UserError
@@ -122,9 +123,10 @@ class PopulationTask(IdentifiedTask):
         """The members' losses, added up."""
         smoothed = partial(cross_entropies, label_smoothing=self.label_smoothing)
         losses = torch.cat([bundle.losses(part, smoothed) for bundle, part in self._parts(batch) if part is not None])
-        check_finite(losses, [m.name for m in self.members], self.global_step, REMEDY)
-        self.log("train/loss", losses.mean().detach(), prog_bar=True)
-        self.log_dict(group_means("train/loss", self.members, losses.detach()))
+        seen = mean_over_ranks(losses)
+        check_finite(seen, [m.name for m in self.members], self.global_step, REMEDY)
+        self.log("train/loss", seen.mean(), prog_bar=True)
+        self.log_dict(group_means("train/loss", self.members, seen))
         return losses.sum()
 
     def on_validation_epoch_start(self) -> None:
@@ -233,11 +235,13 @@ class PopulationTask(IdentifiedTask):
         loss, right, items = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
         accuracy = right / items
         self.accuracies[stage] = accuracy.cpu()
-        self.log(f"{stage}/loss", (loss / items).nanmean(), prog_bar=stage == "val")
-        self.log(f"{stage}/accuracy", accuracy.nanmean(), prog_bar=True)
-        self.log_dict(group_means(f"{stage}/accuracy", self.members, accuracy))
+        # Every rank has the same values; without sync_dist Lightning would warn of each that they may differ.
+        self.log(f"{stage}/loss", (loss / items).nanmean(), prog_bar=stage == "val", sync_dist=True)
+        self.log(f"{stage}/accuracy", accuracy.nanmean(), prog_bar=True, sync_dist=True)
+        scalars = group_means(f"{stage}/accuracy", self.members, accuracy)
         names = (member.name for member in self.members)
-        self.log_dict({f"{stage}_members/accuracy/{name}": a for name, a in zip(names, accuracy, strict=True)})
+        scalars |= {f"{stage}_members/accuracy/{name}": a for name, a in zip(names, accuracy, strict=True)}
+        self.log_dict(scalars, sync_dist=True)
 
 
 def cross_entropies(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

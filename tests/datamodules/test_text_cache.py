@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +69,30 @@ def test_damage_is_seen(tmp_path: Path, name: str, damage: str) -> None:
         read_corpus(folder)
 
 
-def test_writing_again_replaces(tmp_path: Path) -> None:
+def test_a_whole_copy_that_another_process_may_be_reading_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "t-1"
+    write_corpus(folder, corpus())
+    before = (folder / "manifest.json").stat().st_ino
+    write_corpus(folder, corpus())
+    assert (folder / "manifest.json").stat().st_ino == before
+    assert [path.name for path in tmp_path.iterdir()] == ["t-1"]
+
+
+def write_and_read(place: Path) -> list[bool]:
+    """What a process does that finds an empty cache, again and again."""
+    found = []
+    for number in range(20):
+        write_corpus(place / f"t-{number}", corpus())
+        found.append(read_corpus(place / f"t-{number}").digests() == corpus().digests())
+    return found
+
+
+def test_three_processes_start_on_an_empty_cache(tmp_path: Path, in_processes: Callable[..., list[Any]]) -> None:
+    assert in_processes(3, write_and_read, tmp_path) == [[True] * 20] * 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"t-{number}" for number in range(20))
+
+
+def test_writing_again_replaces_what_is_damaged(tmp_path: Path) -> None:
     folder = tmp_path / "t-1"
     write_corpus(folder, corpus())
     (folder / "data.safetensors").write_bytes(b"")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import runpy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -358,14 +357,12 @@ def test_class_shares_are_targets_like_classes(smoothing: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+def two_processes(
+    tmp_path_factory: pytest.TempPathFactory, in_processes: Callable[..., list[Any]]
+) -> tuple[Path, list[dict[str, Any]]]:
     """A run's folder, and what each of its two ranks saw; `several_processes.py` is what each of them runs."""
     place, script = tmp_path_factory.mktemp("run"), Path(__file__).with_name("several_processes.py")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "MASTER_ADDR": "127.0.0.1"}
-    words = [sys.executable, str(script), str(place), "2"]
-    run = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
-    assert run.returncode == 0, run.stderr
-    return place, [torch.load(place / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return place, in_processes(2, runpy.run_path(str(script))["main"], place, 2)
 
 
 def test_two_processes_judge_and_keep_one_population(two_processes: tuple[Path, list[dict[str, Any]]]) -> None:
