@@ -25,6 +25,7 @@ from dynamo.population.optimisation import (
     clip_per_member,
     scheduled,
     sgd,
+    stacked_groups,
 )
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import ResidualBundle
@@ -164,7 +165,7 @@ class PopulationTask(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser for all; see the class."""
-        groups = [{"params": list(self.parameters()), "weight_decay": self.weight_decay}]
+        groups = stacked_groups(self.parameters(), self.weight_decay)
         optimizer = adam(groups, self.lr) if self.optimizer == "adam" else sgd(groups, self.lr, self.momentum)
         return scheduled(optimizer, self.schedule, int(self.trainer.estimated_stepping_batches), self.warmup_steps)
 
