@@ -4,8 +4,8 @@ Parts of a population are trained by themselves and joined (`PopulationTask`'s `
 round otherwise because N is another. Measured on torch 2.14 with 1 to 16 threads, these do, and nothing else that a
 recurrent bundle or its optimiser calls:
 
-- a product of one pair of matrices, whose long sum is dealt out to the threads; of two pairs or more each is summed by one;
-- a norm over the whole of a tensor (N = 1), for the same reason;
+- a product of one pair of matrices, whose long sum is dealt out to the threads; of more pairs each is summed by one;
+- a norm over the whole of a tensor (N = 1): its numbers are summed in another order than those of rows;
 - `sigmoid`: at the end of each thread's share, what does not fill a vector is computed by another formula;
 - fused AdamW and SGD: the same, at the end of each parameter.
 
@@ -53,7 +53,9 @@ def products(left: Tensor, right: Tensor) -> Tensor:
 
 def norms(stacked: Tensor) -> Tensor:
     """The norm of each member's part, `[N, ...]` -> `[N]`."""
-    (rows,) = paired(stacked.flatten(1))
+    rows = stacked.flatten(1)
+    if len(rows) == 1:  # torch sums all of a tensor in another order than each of its rows, with one thread too
+        rows = torch.cat([rows, rows])
     return rows.norm(dim=1)[: len(stacked)]
 
 
@@ -76,9 +78,7 @@ def rooms(inputs: Sequence[Tensor], keep: bool) -> list[tuple[Tensor, Tensor]]:
 
 
 def in_whole_vectors(parameter: Tensor) -> bool:
-    """Whether an optimiser's fused step treats each member of `[N, ...]` alike: else the last numbers of all are
-    computed by another formula than the others.
-    """
+    """Whether a fused optimiser treats each member of `[N, ...]` alike; else the last numbers go by another formula."""
     return parameter.device.type != "cpu" or parameter[0].numel() % FUSED_VECTOR == 0
 
 

@@ -95,8 +95,10 @@ def clip_per_member(parameters: Iterable[nn.Parameter], largest: float) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if largest <= 0 or not gradients:
         return
-    lengths = norms(torch.stack([norms(g) for g in gradients]).T)
-    factors = (largest / (lengths + 1e-6)).clamp(max=1.0)
+    squares = torch.zeros(len(gradients[0]), device=gradients[0].device)
+    for gradient in gradients:  # one after the other: a sum over a stack would depend on its width
+        squares += norms(gradient).square()
+    factors = (largest / (squares.sqrt() + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
 
