@@ -166,7 +166,7 @@ class ImageDataModule(IndexedDataModule):
     def _augmented(
         self, split: ImageSplit, indices: Tensor, streams: list[Reader], classes: int | None, step: int
     ) -> TaskBatch:
-        """Items `[N, B]` as the members see them: all members of one policy in one call; with `classes`, shares as targets."""
+        """Items `[N, B]` as the members see them: all members of one policy in one call; class shares if `classes`."""
         rank = self._placement()[0]
         images = torch.empty(*indices.shape, *split.images.shape[1:], device=indices.device)
         targets = labels = split.labels[indices]

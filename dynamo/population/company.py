@@ -56,7 +56,8 @@ def norms(stacked: Tensor) -> Tensor:
     rows = stacked.flatten(1)
     if len(rows) == 1:  # torch sums all of a tensor in another order than each of its rows, with one thread too
         rows = torch.cat([rows, rows])
-    return rows.norm(dim=1)[: len(stacked)]
+    lengths: Tensor = rows.norm(dim=1)
+    return lengths[: len(stacked)]
 
 
 def rooms(inputs: Sequence[Tensor], keep: bool) -> list[tuple[Tensor, Tensor]]:
