@@ -1,7 +1,7 @@
 """Does a member come out the same, bit for bit, whoever is computed beside it? What a CPU needs for that.
 
 Parts of a population are trained by themselves and joined (`PopulationTask`'s `members`), so no sum and no function may
-round otherwise because N is another. Measured on torch 2.14 with 1 to 16 threads, these do, and nothing else that a
+round otherwise because N is another. Measured on torch 2.14 with 1 to 3 threads, these do, and nothing else that a
 recurrent bundle or its optimiser calls:
 
 - a product of one pair of matrices, whose long sum is dealt out to the threads; of more pairs each is summed by one;
