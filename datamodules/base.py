@@ -169,7 +169,7 @@ class IndexedDataModule(LightningDataModule):
         schedules = {}
         for task, members in streams.items():
             split = self.data[task].train
-            options = (self.batch_size, self.seed, rank, world, self.window, company and company[task])
+            options = (self.batch_size, self.seed, rank, world, self.window, company[task] if company else None)
             schedules[task] = TrainSchedule(split.lengths, split.labels, members, *options)
         largest = max(len(self.data[task].train.labels) for task in company or streams)
         per_epoch = max(1, -(-largest // (self.batch_size * world)))

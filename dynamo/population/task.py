@@ -103,7 +103,11 @@ class PopulationTask(LightningModule):
         """Which training items each member of the whole population reads; see `HasCompany`."""
         self.positions = range(len(everyone)) if members is None else parse_positions(members, len(everyone))
         """Where the members stand in the whole population."""
-        self._recipe = {"groups": [asdict(group) for group in groups], "optimizer": optimizer, "schedule": schedule}
+        self._recipe: dict[str, Any] = {
+            "groups": [asdict(group) for group in groups],
+            "optimizer": optimizer,
+            "schedule": schedule,
+        }
         self._recipe |= {
             "embedding_scale": embedding_scale,
             "warmup_steps": warmup_steps,
