@@ -65,6 +65,8 @@ class PopulationTask(LightningModule):
         ValueError: groups that cannot be trained, before anything is built.
     """
 
+    _sums: Tensor
+
     def __init__(
         self,
         groups: list[MemberGroup],
@@ -123,7 +125,6 @@ class PopulationTask(LightningModule):
                 self.bundles.append(bundle)
                 self.bundle_members.append(own)
         self._reading: dict[str, Any] = {}
-        self._sums: Tensor
         self.accuracies: dict[str, Tensor] = {}
         """Stage ("val", "test") -> accuracy of every member `[N]`, once it was measured."""
 
