@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from datamodules.loader import EvalBatches, IndexLoader, TrainBatches
-from datamodules.schedule import EvalSchedule, IndexBatch, TrainSchedule, subset_indices
-from dynamo.types import HasReaders, OptionError, Reader, TaskBatch
+from datamodules.schedule import EvalSchedule, IndexBatch, TrainSchedule, balanced_draw
+from dynamo.types import HasCompany, HasReaders, Reader, TaskBatch
 
-_CALIBRATION, _GATHER, _EVALUATION = 11, 12, 13
+_CALIBRATION, _GATHER = 11, 12
 SPLITS = ("train", "val", "test")
 
 
@@ -39,10 +38,10 @@ class Resident(Protocol):
         """The same split on `device`."""
         ...
 
-    def gather(self, indices: Tensor, longest: int, rng: np.random.Generator | None) -> TaskBatch:
+    def gather(self, indices: Tensor, longest: int, rngs: Iterable[np.random.Generator] | None) -> TaskBatch:
         """The items at `indices` (`[B]` or `[N, B]`), `longest` steps wide.
 
-        `rng` is given in training only: crops and augmentation draw from it, evaluation draws nothing.
+        `rngs` are given in training only, one per member: crops draw from them, evaluation draws nothing.
         """
         ...
 
@@ -131,8 +130,8 @@ class IndexedDataModule(LightningDataModule):
         if self._data is None:
             self._data = self.load()
             for found in self._data.values():  # refuses what no loader could draw, before anything is trained
-                self._drawn(found.val.labels, self.val_items)
-                self._drawn(found.test.labels, self.test_items)
+                balanced_draw(found.val.labels, self.val_items)
+                balanced_draw(found.test.labels, self.test_items)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -156,18 +155,23 @@ class IndexedDataModule(LightningDataModule):
         parts = "\n".join(f"{task} {self.data[task].digest}" for task in self.tasks)
         return {"vocabulary": self.vocabulary_digest(), "data": hashlib.sha256(parts.encode()).hexdigest()}
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What else decides which items are read at each step, and how much of them; plain values."""
+        own = {name: getattr(self, name) for name in ("batch_size", "seed", "window")}
+        return {**own, **{name: getattr(self, name) for name in ("max_length", "keep") if hasattr(self, name)}}
+
     def train_dataloader(self) -> IndexLoader:
         """Endless training batches, continued at the trainer's own count: all tasks at every step."""
         rank, world = self._placement()
-        readers = self._readers()
+        readers, company = self._readers(), self._readers(whole=True)
         streams = readers or {task: [Reader(task)] for task in self.tasks}
         schedules = {}
         for task, members in streams.items():
             split = self.data[task].train
-            schedules[task] = TrainSchedule(
-                split.lengths, split.labels, members, self.batch_size, self.seed, rank, world, self.window
-            )
-        largest = max(len(self.data[task].train.labels) for task in streams)
+            options = (self.batch_size, self.seed, rank, world, self.window, company[task] if company else None)
+            schedules[task] = TrainSchedule(split.lengths, split.labels, members, *options)
+        largest = max(len(self.data[task].train.labels) for task in company or streams)
         per_epoch = max(1, -(-largest // (self.batch_size * world)))
         trainer = self.trainer
         if trainer is None:
@@ -192,10 +196,14 @@ class IndexedDataModule(LightningDataModule):
 
     def gather(self, task: str, batch: IndexBatch) -> TaskBatch:
         """The items an `IndexBatch` names, on the device of its indices."""
-        rng = None
+        rngs = None
         if batch.step >= 0:
-            rng = np.random.default_rng([_GATHER, self.seed, batch.step, self._placement()[0]])
-        return self._resident(task, batch).gather(batch.indices, batch.longest, rng)
+            streams = (self._readers() or {}).get(task, [Reader(task)])
+            place = (_GATHER, self.seed, batch.step, self._placement()[0])
+            rngs = (
+                np.random.default_rng([*place, reader.seed]) for reader in streams
+            )  # made where they are drawn from
+        return self._resident(task, batch).gather(batch.indices, batch.longest, rngs)
 
     def batch(self, split: str, task: str, indices: Tensor | Sequence[int]) -> TaskBatch:
         """Items at positions (`[B]` or `[N, B]`) of a split, else an IndexError; on the CPU, read as in evaluation."""
@@ -211,7 +219,7 @@ class IndexedDataModule(LightningDataModule):
     def drawn(self, split: str, task: str, items: int | None = None) -> Tensor:
         """Positions in a split, shortest item first, int64 `[items]`: a fixed class-balanced draw, or all."""
         found = self.data[task].split(split)
-        chosen = self._drawn(found.labels, items)
+        chosen = balanced_draw(found.labels, items)
         positions = np.arange(len(found.labels)) if chosen is None else np.sort(chosen)
         return torch.from_numpy(positions[np.argsort(found.lengths.numpy()[positions], kind="stable")])
 
@@ -259,16 +267,17 @@ class IndexedDataModule(LightningDataModule):
         """Rank and world size; 0 and 1 without a trainer."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _readers(self) -> dict[str, list[Reader]] | None:
-        """The members' readers by task, or None where the module reads one common stream."""
+    def _readers(self, whole: bool = False) -> dict[str, list[Reader]] | None:
+        """The members' readers by task (with `whole` those of their whole population), or None for a common stream."""
         module = None if self.trainer is None else self.trainer.lightning_module
         if not isinstance(module, HasReaders):
             return None
         if not module.readers:
             raise ValueError(f"{type(module).__name__}.readers is empty: a population needs a member.")
+        readers = module.company if whole and isinstance(module, HasCompany) else module.readers
         grouped: dict[str, list[Reader]] = {task: [] for task in self.tasks}
-        self.check_readers(module.readers)
-        for reader in module.readers:
+        self.check_readers(readers)
+        for reader in readers:
             grouped[reader.task].append(reader)
         return {task: members for task, members in grouped.items() if members}
 
@@ -283,17 +292,8 @@ class IndexedDataModule(LightningDataModule):
                 split,
                 rank,
                 world,
-                self._drawn(self.data[task].split(split).labels, limit),
+                balanced_draw(self.data[task].split(split).labels, limit),
             )
             for task in self._readers() or self.tasks
         }
         return IndexLoader(EvalBatches(schedules), lambda: 0)
-
-    @staticmethod
-    def _drawn(labels: Tensor, limit: int | None) -> npt.NDArray[np.int64] | None:
-        """A fixed class-balanced draw of `limit` positions; None for all."""
-        if limit is None or limit >= len(labels):
-            return None
-        if limit < (classes := len(labels.unique())):
-            raise OptionError(f"{limit} items cannot show all {classes} classes: ask for {classes} or more.")
-        return subset_indices(labels.numpy(), limit / len(labels), _EVALUATION)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
@@ -88,7 +89,7 @@ class EncodedText:
             found.update(part.contiguous().numpy().data)
         return found.hexdigest()
 
-    def gather(self, indices: Tensor, longest: int, rng: np.random.Generator | None) -> TaskBatch:
+    def gather(self, indices: Tensor, longest: int, rngs: Iterable[np.random.Generator] | None) -> TaskBatch:
         """The texts at `indices` (`[B]` or `[N, B]`), padded with 0 on the right to `longest` steps.
 
         `longest` comes from the host, so that a GPU is never waited for.
@@ -96,9 +97,10 @@ class EncodedText:
         first = self.offsets[indices]
         size = self.offsets[indices + 1] - first
         lengths = size.clamp(max=self.max_length)
-        if self.keep == "random" and rng is not None:
+        if self.keep == "random" and rngs is not None:
             spare = size - lengths + 1
-            draw = torch.from_numpy(rng.random(tuple(indices.shape))).to(spare.device, dtype=torch.float32)
+            drawn = np.stack([rng.random(indices.shape[-1]) for rng in rngs]).reshape(tuple(indices.shape))
+            draw = torch.from_numpy(drawn).to(spare.device, dtype=torch.float32)
             first = first + (draw * spare).long().clamp(max=spare - 1)
         elif self.keep != "head":
             first = first + size - lengths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Self
 
@@ -66,7 +67,7 @@ class ImageSplit:
         """From uint8 `[..., 3, h, w]` to float32 of mean 0 and standard deviation 1, over the training images."""
         return images.float().div_(255).sub_(self.mean).div_(self.std)
 
-    def gather(self, indices: Tensor, longest: int, rng: np.random.Generator | None) -> TaskBatch:
+    def gather(self, indices: Tensor, longest: int, rngs: Iterable[np.random.Generator] | None) -> TaskBatch:
         """The images at `indices` (`[B]` or `[N, B]`) as they are; `ImageDataModule.gather` augments."""
         labels = self.labels[indices]
         return TaskBatch(self.normalise(self.images[indices]), labels, torch.ones_like(labels))
@@ -77,7 +78,7 @@ class ImageDataModule(IndexedDataModule):
 
     In training every member sees its images as its `Reader.policy` has them (`datamodules.augmentation`), in
     evaluation as they are. What a member sees is a function of (seed, step, rank, its own seed), whoever else is
-    there. As soon as one member of a step mixes images, the targets of all are class shares `[N, B, C]`.
+    there. As soon as one member of a population mixes images, the targets of all are class shares `[N, B, C]`.
 
     A group's `policy` decides for a population, none where it names none; the `policy` here is for the common stream.
 
@@ -157,18 +158,20 @@ class ImageDataModule(IndexedDataModule):
         readers = self._readers()
         streams = readers[task] if readers else [Reader(task, policy=self.policy)]
         indices = batch.indices if readers else batch.indices.unsqueeze(0)
-        found = self._augmented(split, indices, streams, len(self.classes[task]), batch.step)
+        company = self._readers(whole=True) or {task: streams}
+        mixed = not MIXING.isdisjoint(reader.policy for reader in company[task])
+        found = self._augmented(split, indices, streams, len(self.classes[task]) if mixed else None, batch.step)
         return found if readers else TaskBatch(*(values.squeeze(0) for values in found))
 
     def _augmented(
-        self, split: ImageSplit, indices: Tensor, streams: list[Reader], classes: int, step: int
+        self, split: ImageSplit, indices: Tensor, streams: list[Reader], classes: int | None, step: int
     ) -> TaskBatch:
-        """Items `[N, B]` as the members see them: all members of one policy in one call."""
+        """Items `[N, B]` as the members see them: all members of one policy in one call; class shares if `classes`."""
         rank = self._placement()[0]
         images = torch.empty(*indices.shape, *split.images.shape[1:], device=indices.device)
         targets = labels = split.labels[indices]
         policies = {reader.policy for reader in streams}
-        if policies & MIXING:
+        if classes is not None:
             targets = nnf.one_hot(labels, classes).float()
         for policy in sorted(policies):
             places = [place for place, reader in enumerate(streams) if reader.policy == policy]

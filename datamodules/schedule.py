@@ -22,6 +22,7 @@ IntArray = npt.NDArray[np.int64]
 
 # First word of every seed; numpy pads seeds with zeros, so that [7, 1] and [7, 1, 0] give the same stream.
 _ITEMS, _VISITS, _SUBSET = 1, 2, 3
+_EVALUATION = 13  # a subset's seed
 
 
 class IndexBatch(NamedTuple):
@@ -64,6 +65,19 @@ def subset_indices(labels: npt.ArrayLike, fraction: float, subset_seed: int) -> 
         rng = np.random.default_rng([_SUBSET, subset_seed, int(label)])
         chosen.append(rng.permutation(members)[:count])
     return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def balanced_draw(labels: Tensor, limit: int | None) -> IntArray | None:
+    """A fixed class-balanced draw of `limit` positions; None for all.
+
+    Raises:
+        OptionError: there are more classes than that.
+    """
+    if limit is None or limit >= len(labels):
+        return None
+    if limit < (classes := len(labels.unique())):
+        raise OptionError(f"{limit} items cannot show all {classes} classes: ask for {classes} or more.")
+    return subset_indices(labels.numpy(), limit / len(labels), _EVALUATION)
 
 
 def check_val_fraction(val_fraction: float) -> None:
@@ -131,6 +145,7 @@ class TrainSchedule:
         rank: int = 0,
         world: int = 1,
         window: int = 50,
+        company: Sequence[Reader] | None = None,
     ) -> None:
         """Args name one split and who reads it.
 
@@ -144,18 +159,22 @@ class TrainSchedule:
             world: how many ranks share every step.
             window: batches per length bucket. It never holds more than half of the smallest reader's items,
                 so that sorting does not bring two copies of one item into one batch again and again.
+            company: all readers of the population whose part `readers` are: window and `longest` are those of the
+                whole. By default they are the whole.
         """
         if not readers:
             raise ValueError("a schedule needs at least one reader.")
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self._lengths = np.asarray(lengths)
         subsets: dict[tuple[float, int], IntArray] = {}
-        self._streams = []
-        for reader in readers:
+        streams: dict[tuple[float, int, int], _Stream] = {}
+        for reader in [*readers, *(company or ())]:
             key = (reader.fraction, reader.subset_seed)
             if key not in subsets:
                 subsets[key] = subset_indices(labels, *key)
-            self._streams.append(_Stream(subsets[key], seed, reader.seed))
+            streams.setdefault((*key, reader.seed), _Stream(subsets[key], seed, reader.seed))
+        self._streams = [streams[reader.fraction, reader.subset_seed, reader.seed] for reader in readers]
+        self._others = [stream for stream in streams.values() if stream not in self._streams]
         smallest = min(len(items) for items in subsets.values())
         self.window = max(1, min(window, smallest // (2 * batch_size * world)))
         self._current: tuple[int, Tensor, list[int]] | None = None
@@ -178,6 +197,10 @@ class TrainSchedule:
             items = items[np.argsort(self._lengths[items], kind="stable")]
             drawn[:, n] = items.reshape(self.window, self.world, self.batch_size)[visits, self.rank]
         longest = self._lengths[drawn].max(axis=(1, 2))
+        for stream in self._others:  # which are read elsewhere, at the same width
+            lengths = np.sort(self._lengths[stream.read(number * size, size)])
+            last = lengths.reshape(self.window, self.world, self.batch_size)[visits, self.rank, -1]
+            longest = np.maximum(longest, last)
         return torch.from_numpy(drawn), [int(steps) for steps in longest]
 
 

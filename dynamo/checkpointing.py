@@ -1,4 +1,4 @@
-"""Checkpoints that are written whole or not at all."""
+"""Checkpoints that are written whole or not at all, and read without running anything that they hold."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from dynamo.checkpoint_file import read_checkpoint
 from dynamo.files import written_whole
 
 
@@ -26,3 +27,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         with written_whole(Path(path)) as part, part.open("wb") as file:
             torch.save(checkpoint, file)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,  # noqa: ANN401 - Lightning's signature
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read one, checked from end to end, into the memory of the CPU; see `read_checkpoint`.
+
+        Raises:
+            CheckpointError: it is damaged, or no checkpoint.
+        """
+        return read_checkpoint(Path(path))

@@ -9,10 +9,10 @@ import signal
 import sys
 import zipfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
@@ -22,13 +22,14 @@ from pytorch_lightning.utilities import rank_zero_only
 import callbacks
 import datamodules  # a configuration may also say `class_path: IMDBDataModule`
 import dynamo
+from dynamo.checkpoint_file import read_checkpoint
 from dynamo.checkpointing import AtomicCheckpointIO
 from dynamo.console import speak_plainly
 from dynamo.event_files import RunBoard
 from dynamo.files import disk_full, write_text
 from dynamo.memory import keep_memory
 from dynamo.options import PlainParser
-from dynamo.runs import RunFolder
+from dynamo.runs import RunFolder, read_config
 from dynamo.types import HasReaders, UserError
 
 CALLBACKS = {
@@ -167,6 +168,13 @@ class DynamoCLI(LightningCLI):
 log = logging.getLogger(__name__)
 
 
+def configurations(words: Sequence[str]) -> list[Path]:
+    """The files that a command line names as configurations."""
+    named = [after for before, after in pairwise(words) if before in ("-c", "--config")]
+    named += [word.partition("=")[2] for word in words if word.startswith(("-c=", "--config="))]
+    return [Path(name) for name in named if "\n" not in name and not name.lstrip().startswith("{")]  # else YAML itself
+
+
 def restarted() -> bool:
     """Whether a machine runs this command again: torchrun after the loss of a process, or SLURM a job requeued."""
     return any(int(os.environ.get(f"{name}_RESTART_COUNT") or 0) > 0 for name in ("TORCHELASTIC", "SLURM"))
@@ -219,16 +227,18 @@ def load_run(folder: RunFolder, checkpoint: str = "last") -> DynamoCLI:
     Raises:
         UserError: there is no such run, or it has no checkpoint.
     """
-    import torch
-
     if not folder.config.is_file():
         raise UserError(f"{folder.root} is no run: {folder.config.name} is missing. Runs lie under runs/.")
     file = whole_checkpoint(folder.checkpoint(checkpoint))
-    config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    config = read_config(folder.config)
+    if not isinstance(config.get("trainer"), dict):
+        raise UserError(
+            f"{folder.config} is damaged: it has no options of the trainer. Take it from a copy of the run."
+        )
     config["trainer"]["logger"] = False
     config.pop("checkpoint", None)  # nothing is written here
     cli = build(config, run=False)
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = read_checkpoint(file)
     cli.model.on_load_checkpoint(state)  # refuses what is another run's
     cli.model.load_state_dict(state["state_dict"])
     return cli
@@ -253,6 +263,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
             reproduce(words[1:])
         else:
+            for file in configurations(words):
+                read_config(file)
             build(None if args is None else words, run=True)
     except UserError as error:
         sys.stderr.write(f"dynamo: error: {error}\n")

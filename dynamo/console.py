@@ -19,7 +19,7 @@ def speak_plainly() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter.*")  # `main([...])` from a notebook
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*there is no last checkpoint available.*")  # we say so ourselves
+    warnings.filterwarnings("ignore", message="Grad strides do not match.*")  # of DDP and 1x1 convolutions: harmless
 
 
 class _Stdout(logging.Handler):

@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dynamo.analyze.command import ANALYSES, parse
-from dynamo.runs import RunFolder
+from dynamo.runs import RunFolder, read_config
 from dynamo.types import UserError
 
 log = logging.getLogger(__name__)
@@ -50,7 +48,7 @@ def stages(figure: str, scale: str, seeds: int) -> list[list[str]]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise UserError(f"There is no figure {figure!r}; choose one of {known}.")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_config(path)
     if scale not in content:
         raise UserError(f"{figure} has no scale {scale!r}, only {', '.join(content)}.")
     commands: list[list[str]] = []
@@ -86,7 +84,7 @@ def run_of(words: Sequence[str]) -> RunFolder:
         if option in words:
             return RunFolder(Path(words[words.index(option) + 1]))
     configs = [words[i + 1] for i, word in enumerate(words) if word in ("-c", "--config")]
-    named = [yaml.safe_load(Path(config).read_text(encoding="utf-8")).get("run") for config in configs]
+    named = [read_config(Path(config)).get("run") for config in configs]
     found = [run for run in named if run]
     if not found:
         raise UserError(f"The stage `dynamo {shlex.join(words)}` names no run folder.")

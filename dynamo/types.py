@@ -107,6 +107,20 @@ class HasReaders(Protocol):
         ...
 
 
+@runtime_checkable
+class HasCompany(HasReaders, Protocol):
+    """One whose members are a part of a larger population, of which others are trained elsewhere.
+
+    What all members of a step share (length bucket, width, form of the targets, steps per epoch) follows from
+    `company`; items are read for `readers` alone. So a part is trained as the whole is.
+    """
+
+    @property
+    def company(self) -> Sequence[Reader]:
+        """One reader per member of the whole population, those of `readers` among them."""
+        ...
+
+
 class UserError(Exception):
     """Something the person at the keyboard can set right: the message names the culprit and the remedy.
 

@@ -18,16 +18,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dynamo", "datamodules", "callbacks")
 FLOW = ("types", "population", "meta", "analysis", "figures")
-# Modules directly in dynamo/: what is harmless to read, whoever wrote it (one copy, for whatever reads files) ...
+# Modules directly in dynamo/: what is harmless to read, whoever wrote it (one copy, for whatever reads files), and
+# what lies in a run folder; neither knows a network.
 READERS = ("plain_file", "expansion", "pickle_machine", "stored_zip")
-FILES = (
-    "runs",
-    "checkpointing",
-    "checkpoint_file",
-    "event_files",
-    "files",
-    "resume",
-)  # ... and what lies in a run folder; they know no network
+FILES = ("runs", "checkpointing", "checkpoint_file", "event_files", "files", "resume")
 # What each layer may import besides itself. "dynamo" is dynamo/__init__.py; every other module or package
 # directly in dynamo/ (cli, analyze, reproduce, ...) is the command line: it sees all, none sees it.
 SEES: dict[str, set[str]] = {

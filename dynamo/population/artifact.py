@@ -21,6 +21,7 @@ from dynamo.population.intake import take_in
 from dynamo.population.manifest import NAME, Manifest, PopulationError
 from dynamo.population.members import Member
 from dynamo.population.modules import Observe, Probe, ReadOut, call
+from dynamo.population.parts import KEY, complete
 from dynamo.types import TaskBatch, Trajectory
 
 
@@ -208,11 +209,13 @@ class Population:
     def join(cls, populations: Sequence[Population]) -> Population:
         """One population of the members of several; bundles of the same architecture, sizes and task are merged.
 
+        Parts of one population become that population, in its order, whatever order they are given in.
+
         Raises:
-            PopulationError: they were trained on different vocabularies or data, or share a member's name.
+            PopulationError: they were trained on different vocabularies or data, share a member's name, or lack parts.
         """
-        first = populations[0]
-        for other in populations[1:]:
+        first, *others = populations = complete(populations)
+        for other in others:
             if other.fingerprint != first.fingerprint:
                 raise PopulationError(
                     "The populations were trained on different vocabularies or data "
@@ -232,7 +235,7 @@ class Population:
             [members for _, members in alike.values()],
             fingerprint=first.fingerprint,
             class_names=class_names,
-            config={"joined": [population.config for population in populations]},
+            config={"joined": [population.config for population in populations]} if others else first.config,
         )
 
     def only(self, groups: Mapping[str, str]) -> Population:
@@ -261,14 +264,14 @@ class Population:
 
         Args:
             members: one list per bundle.
-            bundles: as they are by default; they are shared, not copied.
+            bundles: as they are by default; shared, not copied. With others it is no part any more.
         """
         return Population(
             self.bundles if bundles is None else bundles,
             members,
             fingerprint=self.fingerprint,
             class_names=self.class_names,
-            config=self.config,
+            config={k: v for k, v in self.config.items() if bundles is None or k != KEY},
         )
 
     def with_accuracies(self, stage: str, accuracies: Sequence[float]) -> Population:

@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from dynamo.population.company import in_whole_vectors, norms
 from dynamo.types import UserError
 
 Schedule = Literal["cosine", "constant", "one_cycle"]
@@ -23,6 +24,21 @@ FUSED: Final = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= 
 def adam(parameters: Iterable[dict[str, Any]], lr: float) -> torch.optim.AdamW:
     """AdamW over parameter groups, which may set their own `lr` and `weight_decay` (0 by default)."""
     return torch.optim.AdamW(list(parameters), lr=lr, weight_decay=0.0, fused=FUSED)
+
+
+def stacked_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups in which the step of a member does not depend, to the bit, on how many there are.
+
+    Args:
+        parameters: stacked, `[N, ...]`.
+        weight_decay: of all.
+    """
+    parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in parameters:
+        parts[in_whole_vectors(parameter)].append(parameter)
+    fused = {"params": parts[True], "weight_decay": weight_decay}
+    others = {"params": parts[False], "weight_decay": weight_decay, "fused": False}
+    return [group for group in (fused, others) if group["params"]]
 
 
 def sgd(parameters: Iterable[dict[str, Any]], lr: float, momentum: float) -> torch.optim.SGD:
@@ -79,8 +95,10 @@ def clip_per_member(parameters: Iterable[nn.Parameter], largest: float) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if largest <= 0 or not gradients:
         return
-    norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
-    factors = (largest / (norms + 1e-6)).clamp(max=1.0)
+    squares = torch.zeros(len(gradients[0]), device=gradients[0].device)
+    for gradient in gradients:  # one after the other: a sum over a stack would depend on its width
+        squares += norms(gradient).square()
+    factors = (largest / (squares.sqrt() + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
 

@@ -1,13 +1,13 @@
 """The recurrence of a population: `N` recurrent networks of one architecture advance together.
 
-The input's share of the gates does not depend on the states, so `project` computes it for all steps at
-once; `scan` then walks through time, with one batched product per step for all members. `unroll` is both in
-one. `step` is the same arithmetic for one step in plain operations.
+The input's share of the gates does not depend on the states, so `project` computes it for all steps at once; `scan`
+then walks through time, with one batched product per step for all members. `unroll` is both in one. `step` is the
+same arithmetic for one step in plain operations.
 
-The scan's backward is written out: the gradient of the weights is one large product over all steps instead
-of a small one per step, and nothing is stored but the activations. Two habits of the CPU shaped the rest:
-a batched product is fast only where its *result* is contiguous, so every product has a buffer of its
-own; and adding to a buffer (`baddbmm_`) is no slower than filling one, so each sum starts as one.
+The scan's backward is written out: the gradient of the weights is one large product over all steps instead of a small
+one per step, and nothing is stored but the activations. Two habits of the CPU shaped the rest: a batched product is
+fast only where its *result* is contiguous, so every product has a buffer of its own; and adding to a buffer
+(`baddbmm_`) is no slower than filling one, so each sum starts as one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction, FunctionCtx, once_differentiable
 
+from dynamo.population.company import affine, products, rooms
+
 Kind = Literal["gru", "lstm", "rnn"]
 
 GATES: Final[dict[str, int]] = {"gru": 3, "lstm": 4, "rnn": 1}
@@ -29,19 +31,16 @@ _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 def project(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What the inputs contribute to the gates, for all steps at once.
+    """What the inputs contribute to the gates, for all steps at once: `[N, T, B, gH]`.
 
     Args:
         inputs: `[N, T, B, E]`, or `[T, B, E]` where all members read the same.
         weight: `weight_ih_l0` of every member, `[N, gH, E]`.
         bias: `bias_ih_l0` of every member, `[N, gH]`.
-
-    Returns:
-        `[N, T, B, gH]`.
     """
     steps, items = inputs.shape[-3:-1]
     flat = inputs.flatten(-3, -2).expand(weight.shape[0], -1, -1)
-    return torch.baddbmm(bias.unsqueeze(1), flat, weight.mT).view(weight.shape[0], steps, items, -1)
+    return affine(flat, weight, bias).view(weight.shape[0], steps, items, -1)
 
 
 def scan(
@@ -112,10 +111,7 @@ def step(kind: Kind, projected: Tensor, weight: Tensor, bias: Tensor, state: tup
         projected: one step of what `project` returns, `[N, B, gH]`.
         weight: `weight_hh_l0` of every member, `[N, gH, H]`.
         bias: `bias_hh_l0` of every member, `[N, gH]`.
-        state: `(h,)` or for an LSTM `(h, c)`, `[N, B, H]` each.
-
-    Returns:
-        The next state, in the form of `state`.
+        state: `(h,)` or for an LSTM `(h, c)`, `[N, B, H]` each; the next one is returned in the same form.
     """
     hidden = state[0]
     recurrent = torch.baddbmm(bias.unsqueeze(1), hidden, weight.mT)
@@ -145,11 +141,14 @@ class _GRUScan(Function):
         inputs_rz, inputs_n = (part.unbind(1) for part in projected.split([2 * size, size], dim=-1))
         hidden, after = _trace(projected, h)
         saved: list[Tensor] = []
-        for x_rz, x_n, h_next in zip(inputs_rz, inputs_n, after, strict=True):
-            rz = torch.add(x_rz, bias_rz).baddbmm_(h, weight_rz).sigmoid_()
+        places = (rooms(part, keep) for part in (inputs_rz, inputs_n))
+        for x_rz, x_n, (rz, all_rz), (n, all_n), h_next in zip(inputs_rz, inputs_n, *places, after, strict=True):
+            torch.add(x_rz, bias_rz, out=rz).baddbmm_(h, weight_rz)
+            all_rz.sigmoid_()  # see `rooms`
             r, z = rz.chunk(2, dim=-1)
             recurrent_n = torch.baddbmm(bias_n, h, weight_n)
-            n = tanh_(torch.addcmul(x_n, r, recurrent_n))
+            torch.addcmul(x_n, r, recurrent_n, out=n)
+            tanh_(all_n)
             h = torch.lerp(n, h, z, out=h_next)
             if keep:
                 saved += (rz, recurrent_n, n)
@@ -247,8 +246,11 @@ class _RNNScan(Function):
         """`[N, T, B, H]` -> `[N, T, B, H]`."""
         weight_t, bias = weight.mT.contiguous(), bias.unsqueeze(1)
         hidden, after = _trace(projected, h)
-        for x, h_next in zip(projected.unbind(1), after, strict=True):
-            h = h_next.copy_(tanh_(torch.add(x, bias).baddbmm_(h, weight_t)))
+        inputs = projected.unbind(1)
+        for x, (new, all_new), h_next in zip(inputs, rooms(inputs, False), after, strict=True):
+            torch.add(x, bias, out=new).baddbmm_(h, weight_t)
+            tanh_(all_new)
+            h = h_next.copy_(new)
         if keep:
             ctx.save_for_backward(weight, hidden)
         return hidden[:, 1:]
@@ -294,4 +296,4 @@ def tanh_(x: Tensor) -> Tensor:
 def _over_steps(d_gates: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """From `[N, T, B, gH]` and `[N, T + 1, B, H]`: gradients of a weight and its bias, which every step used."""
     d_gates, before = d_gates.flatten(1, 2), hidden[:, :-1].flatten(1, 2)
-    return torch.bmm(d_gates.mT, before), d_gates.sum(1)
+    return products(d_gates.mT, before), d_gates.sum(1)

@@ -10,6 +10,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from dynamo.population.base import Bundle
+from dynamo.population.company import affine
 from dynamo.population.recurrence import GATES, unroll
 from dynamo.types import TaskBatch, Trajectory
 
@@ -141,7 +142,7 @@ class RecurrentBundle(Bundle):
         weight, bias = (p if select is None else p[select] for p in (self.readout_weight, self.readout_bias))
         in_memory = hidden.transpose(1, 2)  # the recurrence lays states out as [n, T, B, H]
         flat = in_memory.reshape(in_memory.shape[0], -1, in_memory.shape[-1])
-        logits: Tensor = torch.baddbmm(bias.unsqueeze(1), flat, weight.transpose(1, 2))
+        logits = affine(flat, weight, bias)
         steps, items = in_memory.shape[1:3]
         return logits.view(len(flat), steps, items, -1).transpose(1, 2)
 

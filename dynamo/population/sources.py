@@ -25,6 +25,7 @@ def load_populations(places: str | Sequence[str] | Population) -> Population:
     if not isinstance(places, list | tuple) or not all(isinstance(place, str) for place in places):
         raise PopulationError(f"population is {places!r}; give a folder, a list of folders, or a Population.")
     folders: list[str] = []
+    patterns = False
     for place in places:
         # `os.path`: what no path can be is no folder, and has its error from whoever reads it
         pattern = glob.has_magic(place) and not os.path.exists(place)  # noqa: PTH110
@@ -35,7 +36,10 @@ def load_populations(places: str | Sequence[str] | Population) -> Population:
                 "configs/population), or correct the pattern."
             )
         folders.extend(found)
+        patterns = patterns or pattern
     if not folders:
         raise PopulationError("No population folder is given; name at least one.")
     populations = [Population.load(folder) for folder in folders]
-    return populations[0] if len(populations) == 1 else Population.join(populations)
+    if len(populations) == 1 and not patterns:
+        return populations[0]  # though it may be a part: it was asked for by name
+    return Population.join(populations)

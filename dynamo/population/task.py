@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, get_args
 
@@ -25,7 +25,9 @@ from dynamo.population.optimisation import (
     clip_per_member,
     scheduled,
     sgd,
+    stacked_groups,
 )
+from dynamo.population.parts import note_part, parse_positions
 from dynamo.population.ranks import mean_over_ranks
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import ResidualBundle
@@ -57,10 +59,14 @@ class PopulationTask(IdentifiedTask):
         schedule: cosine, constant or one_cycle, see `learning_rate_factor`.
         warmup_steps: steps until the full learning rate; one_cycle takes at least 30 % of all steps.
         embedding_scale: standard deviation of fresh word vectors.
+        members: train these alone, by their positions in `members` of the whole: "0-9", "3", "0-4,8". Each becomes, bit
+            for bit, what it is in the whole (on a CPU, with as many threads); `Population.join` makes the whole of all.
 
     Raises:
         ValueError: groups that cannot be trained, before anything is built.
     """
+
+    _sums: Tensor
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class PopulationTask(IdentifiedTask):
         optimizer: OptimizerName = "adam",
         momentum: float = 0.9,
         label_smoothing: float = 0.0,
+        members: str | None = None,
     ) -> None:
         super().__init__()
         if lr < 0:
@@ -90,17 +97,33 @@ class PopulationTask(IdentifiedTask):
         self.schedule, self.warmup_steps = schedule, warmup_steps
         self.class_names = class_names
         together: dict[str, tuple[type[RecurrentBundle] | type[ResidualBundle], dict[str, Any], list[Member]]] = {}
-        for group, members in expand(groups, tuple(class_names)):
-            kind, settings = group.bundle(vocab_size, len(class_names[members[0].task]), embedding_scale)
-            key = json.dumps([kind.kind, members[0].task, settings], sort_keys=True)
-            together.setdefault(key, (kind, settings, []))[2].extend(members)
-        self.bundle_members = [tuple(members) for _, _, members in together.values()]
-        self.bundles = nn.ModuleList()
-        for kind, settings, members in together.values():
-            bundle = kind.build(len(members), settings)
-            bundle.initialise([member.seed for member in members])
-            self.bundles.append(bundle)
-        self._sums: Tensor
+        for group, its_members in expand(groups, tuple(class_names)):
+            kind, settings = group.bundle(vocab_size, len(class_names[its_members[0].task]), embedding_scale)
+            key = json.dumps([kind.kind, its_members[0].task, settings], sort_keys=True)
+            together.setdefault(key, (kind, settings, []))[2].extend(its_members)
+        everyone = [member for _, _, alike in together.values() for member in alike]
+        self.company = [member.reader for member in everyone]
+        """Which training items each member of the whole population reads; see `HasCompany`."""
+        self.positions = range(len(everyone)) if members is None else parse_positions(members, len(everyone))
+        """Where the members stand in the whole population."""
+        self._recipe: dict[str, Any] = {
+            "groups": [asdict(group) for group in groups],
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "embedding_scale": embedding_scale,
+            "warmup_steps": warmup_steps,
+            "momentum": momentum,
+            "label_smoothing": label_smoothing,
+        }
+        here = {everyone[position].name for position in self.positions}
+        self.bundle_members, self.bundles = [], nn.ModuleList()
+        for kind, settings, alike in together.values():
+            if own := tuple(member for member in alike if member.name in here):
+                bundle = kind.build(len(own), settings)
+                bundle.initialise([member.seed for member in own])
+                self.bundles.append(bundle)
+                self.bundle_members.append(own)
+        self._reading: dict[str, Any] = {}
         self.accuracies: dict[str, Tensor] = {}
         """Stage ("val", "test") -> accuracy of every member `[N]`, once it was measured."""
 
@@ -118,6 +141,8 @@ class PopulationTask(IdentifiedTask):
         """Refuse what would train networks in turn on vanishing gradients, see `losses_in_turn`."""
         if self.trainer.precision == "16-mixed" and any(isinstance(b, ResidualBundle) for b in self.bundles):
             raise UserError("Residual networks cannot be trained at 16-mixed; set trainer.precision to bf16-mixed.")
+        world, data = self.trainer.world_size, getattr(self.trainer, "datamodule", None)
+        self._reading = {**getattr(data, "reading", {}), "processes": world, "precision": self.trainer.precision}
 
     def training_step(self, batch: dict[str, TaskBatch], batch_idx: int) -> Tensor:
         """The members' losses, added up."""
@@ -166,7 +191,7 @@ class PopulationTask(IdentifiedTask):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser for all; see the class."""
-        groups = [{"params": list(self.parameters()), "weight_decay": self.weight_decay}]
+        groups = stacked_groups(self.parameters(), self.weight_decay)
         optimizer = adam(groups, self.lr) if self.optimizer == "adam" else sgd(groups, self.lr, self.momentum)
         return scheduled(optimizer, self.schedule, int(self.trainer.estimated_stepping_batches), self.warmup_steps)
 
@@ -196,6 +221,8 @@ class PopulationTask(IdentifiedTask):
             copy = bundle.build(bundle.count, bundle.settings)
             copy.load_state_dict(bundle.state_dict())
             copies.append(copy)
+        if len(self.positions) < len(self.company):
+            config = {**config, **note_part(self.positions, len(self.company), {**self._recipe, **self._reading})}
         members = [[replace(m, epoch=epoch) for m in part] for part in self.bundle_members]
         population = Population(copies, members, fingerprint=fingerprint, class_names=self.class_names, config=config)
         for stage, accuracies in self.accuracies.items():
