@@ -15,6 +15,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from callbacks.base import run_folder
 from dynamo.event_files import RunBoard
 from dynamo.files import Claim
+from dynamo.population.identity import IdentifiedTask
 from dynamo.resume import Moment, set_counters, settle
 
 log = logging.getLogger(__name__)
@@ -130,9 +131,14 @@ class RunCheckpoint(Checkpoint):
 
         Returns:
             The file.
+
+        Raises:
+            DivergenceError: a weight is no finite number.
         """
         path = run_folder(trainer).checkpoint(name)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if isinstance(task := trainer.lightning_module, IdentifiedTask):
+                task.check_weights()  # a checkpoint that nothing can go on from would replace one that something can
             self._moment = moment
             trainer.save_checkpoint(path, weights_only=False)
             self._moment = Moment.OTHER

@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -27,7 +27,6 @@ from dynamo.types import UserError
 
 log = logging.getLogger(__name__)
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 JOB: Final = re.compile(r"[0-9]+(_[0-9]+)?")
 """What the number of a SLURM job looks like."""
 
@@ -42,24 +41,35 @@ class GracefulStop(Callback):
 
     An error in one of several processes ends them all: the others could wait for it for ever.
 
-    Hooks: setup, the start of training, of its batches and of validation, exceptions. Cost: with several processes one
-    number is gathered at every step.
+    Hooks: setup and teardown, the start of training, of its batches and of validation, exceptions. Cost: with several
+    processes one number is gathered at every step.
 
     Args:
         enabled: False leaves signals to Lightning and Python.
         requeue: whether a SLURM job is queued again after SIGUSR1.
     """
 
+    signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
     def __init__(self, enabled: bool = True, requeue: bool = True) -> None:
         self.enabled, self.requeue = enabled, requeue
         self._received = 0
         self._steps = -1  # at the start of the batch before
+        self._before: dict[int, Any] = {}  # who heard the signals before; nobody once the run is over
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen, in training."""
         if stage == TrainerFn.FITTING:
             self._received, self._steps = 0, -1
+            self._before = {number: signal.getsignal(number) for number in self.signals}
             self._listen(self._note)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)
+        self._before = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals back from Lightning, whose own handlers can wait for each other under DDP."""
@@ -94,6 +104,7 @@ class GracefulStop(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Of several processes: say which one failed and why, and end without waiting for the others."""
+        self.teardown(trainer, pl_module, "fit")
         if not self.enabled or trainer.world_size == 1 or isinstance(exception, SystemExit | KeyboardInterrupt):
             return
         where = f"process {trainer.global_rank} of {trainer.world_size}"
@@ -112,11 +123,15 @@ class GracefulStop(Callback):
     def _listen(self, handler: Any) -> None:  # noqa: ANN401 - of `signal.signal`
         """Hand the signals to `handler`; Lightning puts back what was there when the run is over."""
         if self.enabled and threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in self.signals:
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """Note a signal; in here nothing may wait for another process."""
+        if not self._before:  # Lightning has put this back as what it found, after an exception
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.raise_signal(number)
+            return
         if number == signal.SIGINT:
             if self._received == number:
                 raise KeyboardInterrupt
@@ -139,6 +154,7 @@ class GracefulStop(Callback):
             )
             if self.requeue and number == signal.SIGUSR1:
                 _requeue()
+        trainer.strategy.barrier("stopped")  # as soon as one process is gone, launchers kill the others
         # Lightning kills the process that launched the others as soon as one of these ends with a code of its own.
         launched = trainer.global_rank and not (TorchElasticEnvironment.detect() or SLURMEnvironment.detect())
         raise SystemExit(0 if launched else 128 + number)

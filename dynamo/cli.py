@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import zipfile
 from collections.abc import Sequence
 from itertools import pairwise
@@ -247,6 +248,7 @@ def load_run(folder: RunFolder, checkpoint: str = "last") -> DynamoCLI:
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; errors a person can mend are one line, with exit code 1."""
     words = list(sys.argv[1:] if args is None else args)
+    listening = {number: signal.getsignal(number) for number in callbacks.GracefulStop.signals}
     keep_memory()
     speak_plainly()
     try:
@@ -278,3 +280,7 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         sys.stderr.write(f"dynamo: error: {error}. Free some space; a training goes on with --ckpt_path last.\n")
         raise SystemExit(1) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in listening.items():
+                signal.signal(number, handler)

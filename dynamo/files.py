@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,9 +53,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     part = path.with_name(path.name + PART)
     try:
         yield part
-        _flush(part)
+        flush(part)
         part.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     except BaseException as error:
         part.unlink(missing_ok=True)
         if full := disk_full(error):
@@ -63,13 +66,40 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """Under which name is a folder of files filled until it is whole? As `written_whole`; it may not be there yet.
+
+    Yields:
+        An empty folder beside it.
+
+    Raises:
+        DiskFullError: there is no space left.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield part
+        part.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+        for written in (*part.iterdir(), part):
+            flush(written)
+        part.rename(folder)
+        flush(folder.parent)
+    except BaseException as error:
+        if full := disk_full(error):
+            raise DiskFullError(f"{folder} could not be written: {full.strerror}. Free some space.") from error
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with written_whole(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -84,23 +114,23 @@ class Claim:
     Args:
         path: the file that stands for what is claimed; made if need be.
         what: what is claimed, for the message.
+        patience: how many seconds to wait for another process that has it, as one that is about to end.
 
     Raises:
         UserError: another process has it.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, what: str, patience: float = 5.0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read(40).strip() or "unknown"
-            self._file.close()
-            raise UserError(f"{what} is being written by another process ({holder}); wait for it, or end it.") from None
-        except OSError:
-            return  # a file system without locks: then nobody can be kept out
+        end = time.monotonic() + patience
+        while not self._locked():
+            if time.monotonic() > end:
+                self._file.seek(0)
+                holder = self._file.read(40).strip() or "unknown"
+                self._file.close()
+                raise UserError(f"{what} is being written by another process ({holder}); wait for it, or end it.")
+            time.sleep(0.1)
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()}\n")
         self._file.flush()
@@ -108,3 +138,13 @@ class Claim:
     def release(self) -> None:
         """Let others have it."""
         self._file.close()
+
+    def _locked(self) -> bool:
+        """Try to lock the file; true on a file system without locks too, where nobody can be kept out."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import logging
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from dynamo.analyze.command import ANALYSES, parse
@@ -22,6 +26,8 @@ log = logging.getLogger(__name__)
 FIGURES = Path("configs/figures")
 OVERRIDES = "overrides"
 """Under which name a run notes the options that `dynamo reproduce` added to its training."""
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""What a stage is told of; see `GracefulStop`."""
 MOST_NUMBERS = 24
 """So many numbers of one summary are told at the end; the rest stands in its file."""
 
@@ -218,17 +224,41 @@ def main(args: Sequence[str]) -> None:
 
 
 def _run(words: Sequence[str]) -> None:
-    """Run one stage in a process of its own.
+    """Run one stage in a process of its own, which hears the signals that this one gets.
 
     Raises:
         UserError: it failed; what went wrong stands above, in its own words.
+        SystemExit: it was stopped by a signal.
     """
-    finished = subprocess.run([sys.executable, "-m", "dynamo", *words], check=False)
-    if finished.returncode:
+    # In a group of its own, so that Ctrl-C reaches it once, through this process, and not twice.
+    stage = subprocess.Popen([sys.executable, "-m", "dynamo", *words], process_group=0, preexec_fn=_end_with_parent)
+    received: list[int] = []
+
+    def forward(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        stage.send_signal(number)
+
+    in_charge = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, forward) for number in FORWARDED} if in_charge else {}
+    try:
+        code = stage.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code and received:
+        log.info("Interrupted. The same `dynamo reproduce` goes on from here.")
+        raise SystemExit(128 + received[-1])
+    if code:
         raise UserError(
-            f"the stage `dynamo {shlex.join(words)}` ended with exit code {finished.returncode}; mend what it says "
-            "above and run the same `dynamo reproduce` again: finished stages are not repeated."
+            f"the stage `dynamo {shlex.join(words)}` ended with exit code {code}; mend what it says above and run the "
+            "same `dynamo reproduce` again: finished stages are not repeated."
         )
+
+
+def _end_with_parent() -> None:
+    """In the process of a stage: get SIGTERM when `dynamo reproduce` dies, where the system can do that (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of prctl.h
 
 
 def _closing(figure: str, folder: RunFolder, seconds: float) -> str:

@@ -111,13 +111,13 @@ PLACES = [
     ("population", f"{POPULATION}.validation_step", 2),
     ("population", "callbacks:Snapshots.on_train_epoch_end", 2),
     ("population", "torch:save", 4),  # nothing of the checkpoint is written yet
-    ("population", "dynamo.files:_flush", 6),  # written or renamed, and not flushed
+    ("population", "dynamo.files:flush", 6),  # written or renamed, and not flushed
     ("population", "callbacks:PopulationArtifact.on_fit_end", 1),  # trained, the population not written
     ("population", "callbacks:StageResults.teardown", 1),  # everything but the numbers
     ("meta", f"{META}.training_step", 9),
     ("meta", "callbacks:FidelityTable.on_validation_batch_end", 2),
     ("meta", "callbacks:SimilarityMDS.draw", 1),
-    ("meta", "dynamo.files:_flush", 9),
+    ("meta", "dynamo.files:flush", 9),
 ]
 
 
@@ -291,6 +291,28 @@ def test_a_slurm_job_queues_itself_again_and_goes_on(
     env["SLURM_RESTART_COUNT"] = "2"
     assert zygote.run(command, env=env) == 0, zygote.said()
     assert differences(whole["population"], tmp_path / "run") == []
+
+
+@pytest.mark.slow
+def test_reproduce_is_stopped_or_killed_and_run_again(zygote: Zygote, commands: Commands, tmp_path: Path) -> None:
+    fit = f"fit {' '.join(commands['population'])}"
+    for name in ("whole", "run"):
+        (tmp_path / name / "configs/figures").mkdir(parents=True)
+        (tmp_path / name / "configs/figures/fig.yaml").write_text(f"laptop: ['{fit} --run r']", encoding="utf-8")
+    words = ["reproduce", "fig", "--trainer.max_epochs=60", "--trainer.limit_train_batches=5"]
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9), (signal.SIGINT, 130)):
+        pid = zygote.start(words, cwd=str(tmp_path / "run"))
+        said = zygote.said()
+        while "epoch " not in zygote.said().removeprefix(said):
+            time.sleep(0.02)
+        os.kill(pid, number)  # the process of the stage has to hear of it, or to notice
+        assert zygote.wait(pid) == [code], zygote.said()
+    assert zygote.said().count("Stopped by SIGTERM after step") == 2
+    assert zygote.run(words, cwd=str(tmp_path / "run")) == 0, zygote.said()
+    assert zygote.run(words, cwd=str(tmp_path / "whole")) == 0, zygote.said()
+    assert differences(tmp_path / "whole/r", tmp_path / "run/r") == []
+    assert zygote.run([*words[:2], "--trainer.max_epochs=3"], cwd=str(tmp_path / "run")) == 1
+    assert "was begun with --trainer.max_epochs=60" in zygote.said()
 
 
 @pytest.mark.slow

@@ -18,19 +18,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dynamo", "datamodules", "callbacks")
 FLOW = ("types", "population", "meta", "analysis", "figures")
-# Modules directly in dynamo/: what is harmless to read, whoever wrote it (one copy, for whatever reads files), and
-# what lies in a run folder; neither knows a network.
-READERS = ("plain_file", "expansion", "pickle_machine", "stored_zip")
-FILES = ("runs", "checkpointing", "checkpoint_file", "event_files", "files", "resume")
+# Modules directly in dynamo/: how anything is read that may be hostile and written that may be cut short (one copy, for
+# all who do so), and what lies in a run folder; neither knows a network.
+READERS = ("files", "plain_file", "expansion", "pickle_machine", "stored_zip")
+FILES = ("runs", "checkpointing", "checkpoint_file", "event_files", "resume")
 # What each layer may import besides itself. "dynamo" is dynamo/__init__.py; every other module or package
 # directly in dynamo/ (cli, analyze, reproduce, ...) is the command line: it sees all, none sees it.
 SEES: dict[str, set[str]] = {
-    "readers": set(),
-    **{layer: {"readers", *FLOW[:place]} for place, layer in enumerate(FLOW)},
+    "readers": {"types"},
+    **{layer: {"readers", *FLOW[:place]} if place else set() for place, layer in enumerate(FLOW)},
     "dynamo": set(FLOW),
     "datamodules": {"types", "readers"},
     "files": {"types", "readers"},
-    "callbacks": {*FLOW, "files", "dynamo"},
+    "callbacks": {*FLOW, "readers", "files", "dynamo"},
     "command line": {*FLOW, "readers", "files", "dynamo", "datamodules", "callbacks"},
 }
 ANALYSIS_SHUNS = ("pytorch_lightning", "lightning_fabric", "matplotlib")  # no Trainer, no pyplot
@@ -139,7 +139,7 @@ def test_the_house_rules_hold() -> None:
             "import dynamo.runs, dynamo.cli",
             "belongs to command line",
         ),
-        ("dynamo/plain_file.py", "from dynamo.types import UserError", "belongs to types"),
+        ("dynamo/plain_file.py", "from dynamo.population import task", "belongs to population"),
         ("dynamo/pickle_machine.py", "print(1)", "print in library code"),
         ("datamodules/imdb.py", "from dynamo.population import task", "belongs to population"),
         ("datamodules/imdb.py", "from dynamo.runs import RunFolder", "belongs to files"),

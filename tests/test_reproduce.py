@@ -40,11 +40,11 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.chdir(tmp_path)
     commands: list[list[str]] = []
 
-    def run(words: list[str], check: bool) -> SimpleNamespace:
+    def start(words: list[str], **_: object) -> SimpleNamespace:
         commands.append(words[3:])
-        return SimpleNamespace(returncode=0)
+        return SimpleNamespace(wait=lambda: 0)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "Popen", start)
     return commands
 
 
@@ -164,11 +164,11 @@ def test_an_analysis_is_repeated_for_other_runs_and_newer_weights(ran: list[list
 def test_a_stage_that_fails_stops_the_rest(
     ran: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(words: list[str], check: bool) -> SimpleNamespace:
+    def start(words: list[str], **_: object) -> SimpleNamespace:
         ran.append(words[3:])
-        return SimpleNamespace(returncode=3)
+        return SimpleNamespace(wait=lambda: 3)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "Popen", start)
     with pytest.raises(SystemExit) as stopped:
         main(["reproduce", "fig"])
     assert stopped.value.code == 1

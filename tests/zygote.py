@@ -7,7 +7,7 @@ be told to come to harm at a place that a random moment hardly hits:
     "at": "package.module:Class.function", "call": 3   when this is called for the third time,
     "signal": 9                                        it gets a signal,
     "raise": "text" or 28                              an error is raised, an OSError where it is a number,
-    "env": {...}                                       variables of its environment
+    "env": {...}, "cwd": folder                        its environment and its working directory
 
 The same object as the only argument runs the command in this very process, in its first life under torchrun.
 """
@@ -70,6 +70,7 @@ def child(asked: dict[str, Any]) -> None:
     with Path(asked["out"]).open("ab", buffering=0) as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
+    os.chdir(asked.get("cwd", "."))
     env = asked.get("env", {})
     os.environ.update(env)
     from pytorch_lightning.utilities import rank_zero_only

@@ -22,7 +22,7 @@ from dynamo.population.artifact import Population
 from dynamo.population.identity import IdentifiedTask, Identity, digest, fingerprint
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member, group_means
-from dynamo.population.optimisation import Schedule, adam, check_finite, scheduled
+from dynamo.population.optimisation import Schedule, adam, check_finite, check_weights, scheduled
 from dynamo.population.ranks import mean_over_ranks, nothing_of
 from dynamo.population.sources import load_populations
 from dynamo.types import TaskBatch, Trajectory
@@ -190,7 +190,7 @@ class MetaTask(IdentifiedTask):
             {"params": list(self.embedding.parameters()), "lr": self.theta_lr},
         ]
         optimizer = adam([group for group in groups if group["params"]], self.lr)
-        return scheduled(optimizer, self.schedule, int(self.trainer.estimated_stepping_batches), self.warmup_steps)
+        return scheduled(optimizer, self.schedule, self.trainer.estimated_stepping_batches, self.warmup_steps)
 
     def configure_gradient_clipping(
         self,
@@ -246,6 +246,13 @@ class MetaTask(IdentifiedTask):
         own = {"kind": "map", "dimensions": self.theta.shape[1], "network": type(self.network).__name__}
         names = [member.name for member in self.members]
         return {**own, "members": names, "population": self._digest, **fingerprint(self)}
+
+    def check_weights(self) -> None:
+        """See `IdentifiedTask.check_weights`."""
+        own: list[tuple[Mapping[str, Tensor], Sequence[Member]]] = [({"theta": self.theta}, self.members)]
+        own += zip((part.state_dict() for part in self.alignments), self.population.bundle_members, strict=True)
+        for weights, members in [*own, (self.network.state_dict(), ())]:
+            check_weights(weights, [member.name for member in members], self.global_step, REMEDY)
 
     def _first(self, bundle: int) -> int:
         """Index of a bundle's first member in theta."""

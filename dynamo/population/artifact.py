@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from dynamo.files import folder_written_whole, write_text
 from dynamo.population.base import Bundle
 from dynamo.population.bundle_file import check_storable, read_bundle, write_bundle
 from dynamo.population.intake import take_in
@@ -173,18 +172,12 @@ class Population:
             check_storable(bundle, members)
         if folder.exists():
             raise FileExistsError(f"{folder} exists; choose another folder or remove it first.")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with folder_written_whole(folder) as part:
             entries = []
             for index, (bundle, members) in enumerate(zip(self.bundles, self.bundle_members, strict=True)):
                 entries.append(write_bundle(part / f"bundle-{index}.safetensors", bundle, members))
             manifest = Manifest(tuple(entries), self.fingerprint, self.class_names, self.config)
             (part / NAME).write_text(manifest.to_json(), encoding="utf-8")
-            part.chmod(0o755)  # mkdtemp makes folders that only their owner may read
-            part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         return folder
 
     @classmethod
@@ -291,9 +284,7 @@ def rewrite_manifest(folder: Path, population: Population) -> None:
     """Bring a saved population's manifest up to date (accuracies measured later); its weights stay as they are."""
     saved = Manifest.read(folder)
     entries = [replace(e, members=m) for e, m in zip(saved.bundles, population.bundle_members, strict=True)]
-    part = folder / f"{NAME}.tmp"
-    part.write_text(replace(saved, bundles=tuple(entries)).to_json(), encoding="utf-8")
-    part.replace(folder / NAME)
+    write_text(folder / NAME, replace(saved, bundles=tuple(entries)).to_json())
 
 
 def _difference(first: Mapping[str, str], other: Mapping[str, str]) -> str:

@@ -37,6 +37,10 @@ class IdentifiedTask(LightningModule, ABC):
     def identity(self) -> Identity:
         """What makes two runs the same."""
 
+    @abstractmethod
+    def check_weights(self) -> None:
+        """Refuse to keep weights that are no finite numbers, by a DivergenceError that says whose they are."""
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note it."""
         checkpoint[KEY] = {"format": FORMAT, **self.identity}

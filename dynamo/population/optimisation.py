@@ -11,7 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.population.company import in_whole_vectors, norms
-from dynamo.types import UserError
+from dynamo.types import OptionError, UserError
 
 Schedule = Literal["cosine", "constant", "one_cycle"]
 OptimizerName = Literal["adam", "sgd"]
@@ -74,10 +74,19 @@ def learning_rate_factor(schedule: Schedule, total_steps: int, warmup_steps: int
 
 
 def scheduled(
-    optimizer: torch.optim.Optimizer, schedule: Schedule, total_steps: int, warmup_steps: int
+    optimizer: torch.optim.Optimizer, schedule: Schedule, total_steps: float, warmup_steps: int
 ) -> OptimizerLRSchedulerConfig:
-    """An optimiser with its learning rate scheduled step by step, as Lightning takes it; see `learning_rate_factor`."""
-    factor = learning_rate_factor(schedule, total_steps, warmup_steps)
+    """An optimiser with its learning rate scheduled step by step, as Lightning takes it; see `learning_rate_factor`.
+
+    Raises:
+        OptionError: the run has no end, and the schedule needs one.
+    """
+    if math.isinf(total_steps) and schedule != "constant":
+        raise OptionError(
+            f"schedule {schedule!r} has to know how many steps there are: set trainer.max_epochs or trainer.max_steps, "
+            "or choose the schedule constant."
+        )
+    factor = learning_rate_factor(schedule, 0 if math.isinf(total_steps) else int(total_steps), warmup_steps)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -22,6 +22,7 @@ from dynamo.population.optimisation import (
     Schedule,
     adam,
     check_finite,
+    check_weights,
     clip_per_member,
     scheduled,
     sgd,
@@ -193,7 +194,7 @@ class PopulationTask(IdentifiedTask):
         """One optimiser for all; see the class."""
         groups = stacked_groups(self.parameters(), self.weight_decay)
         optimizer = adam(groups, self.lr) if self.optimizer == "adam" else sgd(groups, self.lr, self.momentum)
-        return scheduled(optimizer, self.schedule, int(self.trainer.estimated_stepping_batches), self.warmup_steps)
+        return scheduled(optimizer, self.schedule, self.trainer.estimated_stepping_batches, self.warmup_steps)
 
     def configure_gradient_clipping(
         self,
@@ -234,6 +235,11 @@ class PopulationTask(IdentifiedTask):
         """Who learns what from which data."""
         readers = [f"{m.name} ({m.task}, seed {m.seed}, fraction {m.fraction}, {m.policy})" for m in self.members]
         return {"kind": "population", "members": readers, **fingerprint(self)}
+
+    def check_weights(self) -> None:
+        """See `IdentifiedTask.check_weights`."""
+        for bundle, members in zip(self.bundles, self.bundle_members, strict=True):
+            check_weights(bundle.state_dict(), [member.name for member in members], self.global_step, REMEDY)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note too how accurate the members were."""
