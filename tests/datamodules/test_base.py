@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,14 +179,20 @@ def read_ledger(folder: Path, split: str, rank: int) -> list[list[str]]:
     return [[str(row) for row in json.loads(line)] for line in lines]
 
 
-def test_two_processes_share_the_steps_of_one_and_no_item_is_validated_twice(tmp_path: Path) -> None:
+def keep_ledger(folder: Path, options: dict[str, Any], more: dict[str, Any]) -> None:
+    fit(Ledger(folder), folder, options, **more)
+
+
+def test_two_processes_share_the_steps_of_one_and_no_item_is_validated_twice(
+    tmp_path: Path, in_processes: Callable[..., list[Any]]
+) -> None:
     """Lightning's own DistributedSampler, on by default, must find nothing to take hold of."""
     for world, batch_size in ((1, 16), (2, 8)):
         folder = tmp_path / str(world)
         folder.mkdir()
         options = {"batch_size": batch_size, "eval_batch_size": 6}
-        more: dict[str, Any] = {"strategy": "ddp_fork", "devices": 2} if world == 2 else {}
-        fit(Ledger(folder), folder, options, max_epochs=1, num_sanity_val_steps=0, **more)
+        more = {"strategy": "ddp", "devices": 2} if world == 2 else {}
+        in_processes(world, keep_ledger, folder, options, {"max_epochs": 1, "num_sanity_val_steps": 0, **more})
     alone = read_ledger(tmp_path / "1", "train", 0)
     ranks = [read_ledger(tmp_path / "2", "train", rank) for rank in range(2)]
     assert len(alone) == len(ranks[0]) == len(ranks[1]) == 12
