@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from dynamo.cli import main
+from dynamo.population import Population
 from dynamo.runs import RunFolder
 
 Commands = dict[str, list[str]]
@@ -171,6 +174,101 @@ def test_a_checkpoint_that_is_cut_short(commands: Commands, trained: Path, tmp_p
     (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
     said = complaint(population(commands, tmp_path, "--ckpt_path", str(tmp_path / "cut.ckpt")), capsys)
     assert "cut.ckpt is damaged" in said
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path) -> Path:
+    """Copies of the runs `population` and `meta`, to go on with."""
+    for kind in ("population", "meta"):
+        shutil.copytree(trained / kind, tmp_path / kind)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "words"),
+    [
+        ("meta", ["--model.init_args.dimensions=3"], ("dimensions is 16 there and 3 here",)),
+        ("meta", ["--model.init_args.groups={100%: a}"], ("members are 12 there and 4 here",)),
+        (
+            "meta",
+            ["--model.init_args.network.init_args.hidden_size=5"],
+            ("network.", " there and [", " here; "),
+        ),
+        ("population", ["--model.init_args.groups=[{name: a, count: 12}]"], ("number 0 is '100%-0", "there and 'a-0")),
+        ("population", ["--data.init_args.train_size=500"], ("data is ", "there and ")),
+        ("population", ["--model.init_args.members=0-3"], ("members are 12 there and 4 here",)),
+    ],
+)
+def test_a_checkpoint_of_another_run(
+    commands: Commands, copied: Path, capsys: Capture, kind: str, more: list[str], words: tuple[str, ...]
+) -> None:
+    """Before any step, and before anything in the folder is changed."""
+    before = {file: file.read_bytes() for file in copied.rglob("*") if file.is_file() and "tfevents" not in file.name}
+    words_of_run = ["fit", *commands[kind], "--run", str(copied / kind), "--ckpt_path=last", "--trainer.max_epochs=9"]
+    said = complaint([*words_of_run, *more], capsys)
+    assert "The checkpoint is one of another run: " in said
+    assert [word for word in words if word not in said] == []
+    assert "begin a new run with another --run" in said
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_checkpoint_of_another_population(commands: Commands, copied: Path, capsys: Capture) -> None:
+    """The same members by name, and other weights: by a hash."""
+    population = Population.load(copied / "population/population")
+    with torch.no_grad():
+        population.bundles[0].readout_bias += 1
+    population.save(copied / "other")
+    run = ["fit", *commands["meta"], "--run", str(copied / "meta"), "--ckpt_path=last", "--trainer.max_epochs=9"]
+    said = complaint([*run, f"--model.init_args.population={copied / 'other'}"], capsys)
+    assert "The checkpoint is one of another run: population is " in said
+    said = complaint(["test", *run[1:-2], f"--model.init_args.population={copied / 'other'}"], capsys)
+    assert "The checkpoint is one of another run: population is " in said
+
+
+def test_the_checkpoint_of_another_vocabulary(commands: Commands, copied: Path, capsys: Capture) -> None:
+    state = torch.load(copied / "population/checkpoints/last.ckpt", weights_only=True)
+    state["dynamo"]["vocabulary"] = "0" * 64
+    torch.save(state, copied / "population/checkpoints/last.ckpt")
+    run = ["fit", *commands["population"], "--run", str(copied / "population"), "--ckpt_path=last"]
+    assert "vocabulary is 00000000... there and " in complaint(run, capsys)
+
+
+def test_a_flipped_bit_of_a_checkpoint(commands: Commands, copied: Path, capsys: Capture) -> None:
+    """In the middle of the weights, where torch would notice nothing; going on, testing and analysing."""
+    file = copied / "meta/checkpoints/last.ckpt"
+    with zipfile.ZipFile(file) as archive:
+        weights = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
+    content = bytearray(file.read_bytes())
+    content[content.index(weights) + len(weights) // 2] ^= 1
+    file.write_bytes(content)
+    run = [*commands["meta"], "--run", str(copied / "meta")]
+    for words in (
+        ["fit", *run, "--ckpt_path=last", "--trainer.max_epochs=9"],
+        ["test", *run],
+        ["analyze", "embedding", "--run", str(copied / "meta")],
+    ):
+        assert "the checksum of its part 'data/" in complaint(words, capsys)
+
+
+@pytest.mark.parametrize(
+    "content", [b"run: [", b"\xff\xfe", b"run: !!python/object/apply:os.system [touch x]", b"- 1", b"a: &a [*a]"]
+)
+def test_a_damaged_configuration(
+    commands: Commands, copied: Path, capsys: Capture, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copied)
+    (copied / "damaged.yaml").write_bytes(content)
+    for form in (["-c", "damaged.yaml"], ["--config=damaged.yaml"]):
+        assert "damaged.yaml" in complaint(["fit", *commands["population"], *form, "--run", "new"], capsys)
+    (copied / "meta/config.yaml").write_bytes(content)
+    assert "config.yaml" in complaint(["analyze", "embedding", "--run", str(copied / "meta")], capsys)
+    assert not (copied / "x").exists()
+
+
+def test_a_run_without_an_end(commands: Commands, tmp_path: Path, capsys: Capture) -> None:
+    for words in (population, meta):
+        said = complaint(words(commands, tmp_path, "--trainer.max_epochs=-1"), capsys)
+        assert "schedule 'cosine' has to know how many steps there are: set trainer.max_epochs" in said
 
 
 @pytest.mark.parametrize("command", ["test", "validate"])
