@@ -378,3 +378,17 @@ def test_two_processes_killed_at_random_moments(
             assert -signal.SIGKILL in codes, zygote.said()
             done += 1
         assert differences(tmp_path / "whole", tmp_path / str(number)) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["population", "meta"])
+def test_on_a_gpu_too(zygote: Zygote, words: Commands, tmp_path: Path, kind: str) -> None:
+    command = [*words[kind], "--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.deterministic=true"]
+    env = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    assert zygote.run([*command, f"--run={tmp_path / 'whole'}"], env=env) == 0, zygote.said()
+    step = f"{POPULATION if kind == 'population' else META}.training_step"
+    for call, number in ((8, signal.SIGKILL), (4, signal.SIGTERM)):
+        harm = {"at": step, "call": call, "signal": number, "env": env}
+        assert zygote.run([*command, f"--run={tmp_path / 'run'}"], **harm) in (-number, 128 + number)
+    assert zygote.run([*command, f"--run={tmp_path / 'run'}"], env=env) == 0, zygote.said()
+    assert differences(tmp_path / "whole", tmp_path / "run") == []
