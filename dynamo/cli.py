@@ -265,7 +265,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
             reproduce(words[1:])
         else:
-            for file in configurations(words):
+            for file in filter(Path.exists, configurations(words)):  # the parser says which is missing
                 read_config(file)
             build(None if args is None else words, run=True)
     except UserError as error:

@@ -1,15 +1,17 @@
 """Does a member come out the same, bit for bit, whoever is computed beside it? What a CPU needs for that.
 
 Parts of a population are trained by themselves and joined (`PopulationTask`'s `members`), so no sum and no function may
-round otherwise because N is another. Measured on torch 2.14 with 1 to 3 threads, these do, and nothing else that a
-recurrent bundle or its optimiser calls:
+round otherwise because N is another. Measured on torch 2.14 with 1 to 3 threads, with AVX2 and with AVX-512, these do,
+and nothing else that a recurrent bundle or its optimiser calls:
 
 - a product of one pair of matrices, whose long sum is dealt out to the threads; of more pairs each is summed by one;
 - a norm over the whole of a tensor (N = 1): its numbers are summed in another order than those of rows;
 - `sigmoid`: at the end of each thread's share, what does not fill a vector is computed by another formula;
 - fused AdamW and SGD: the same, at the end of each parameter.
 
-No such promise holds on a GPU, whose libraries choose a kernel by N.
+Where there are fewer members than threads, and more than 2 of these, a processor without AVX-512 shares single products
+among them, and the last bits differ; `PopulationTask` says so. To go without would cost a small population several times
+its work. No such promise holds on a GPU, whose libraries choose a kernel by N.
 """
 
 from __future__ import annotations

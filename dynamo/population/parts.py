@@ -7,9 +7,13 @@ that `complete` restores the order of the whole, and says what is missing, twice
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import torch
 
 from dynamo.population.manifest import PopulationError
 
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from dynamo.population.artifact import Population
     from dynamo.population.base import Bundle
     from dynamo.population.members import Member
+
+log = logging.getLogger(__name__)
 
 KEY: Final = "part"
 """Where a population's configuration says that it is a part."""
@@ -44,10 +50,27 @@ def parse_positions(text: str, total: int) -> list[int]:
         if last >= total:
             raise ValueError(f"members is {text!r}, but there are {total} members: positions go from 0 to {total - 1}.")
         positions += range(first, last + 1)
-    twice = sorted({position for position in positions if positions.count(position) > 1})
+    twice = sorted(position for position, times in Counter(positions).items() if times > 1)
     if twice:
         raise ValueError(f"members is {text!r}, which names {spell(twice)} twice; name each member once.")
     return sorted(positions)
+
+
+def warn_of_threads(device: torch.device, counts: Sequence[int]) -> None:
+    """Say where the members of a part may not have the bits that they have in the whole; see `company`.
+
+    Args:
+        device: where they are trained.
+        counts: members of every bundle.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu":
+        log.warning("On this device the members of a part equal those of the whole to rounding, not bit for bit.")
+    elif 2 < threads > min(counts):
+        log.warning(
+            f"{min(counts)} members of one kind and {threads} threads: on some processors the last bits of this part "
+            f"differ from the whole's. Take larger parts, or set OMP_NUM_THREADS={max(2, min(counts))} for all of them."
+        )
 
 
 def spell(positions: Sequence[int]) -> str:

@@ -28,7 +28,7 @@ from dynamo.population.optimisation import (
     sgd,
     stacked_groups,
 )
-from dynamo.population.parts import note_part, parse_positions
+from dynamo.population.parts import note_part, parse_positions, warn_of_threads
 from dynamo.population.ranks import mean_over_ranks
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import ResidualBundle
@@ -61,7 +61,8 @@ class PopulationTask(IdentifiedTask):
         warmup_steps: steps until the full learning rate; one_cycle takes at least 30 % of all steps.
         embedding_scale: standard deviation of fresh word vectors.
         members: train these alone, by their positions in `members` of the whole: "0-9", "3", "0-4,8". Each becomes, bit
-            for bit, what it is in the whole (on a CPU, with as many threads); `Population.join` makes the whole of all.
+            for bit, what it is in the whole, on a CPU with as many threads, of which there are no more than members of
+            an architecture and task (or 2); else a warning is given. `Population.join` makes the whole of all.
 
     Raises:
         ValueError: groups that cannot be trained, before anything is built.
@@ -142,6 +143,8 @@ class PopulationTask(IdentifiedTask):
         """Refuse what would train networks in turn on vanishing gradients, see `losses_in_turn`."""
         if self.trainer.precision == "16-mixed" and any(isinstance(b, ResidualBundle) for b in self.bundles):
             raise UserError("Residual networks cannot be trained at 16-mixed; set trainer.precision to bf16-mixed.")
+        if len(self.positions) < len(self.company):
+            warn_of_threads(self.device, [len(part) for part in self.bundle_members])
         world, data = self.trainer.world_size, getattr(self.trainer, "datamodule", None)
         self._reading = {**getattr(data, "reading", {}), "processes": world, "precision": self.trainer.precision}
 

@@ -125,12 +125,14 @@ def test_answers_are_what_forward_says_at_the_last_real_step(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_at_full_size_have_the_bits_of_forward(kind: str, way: str) -> None:
+def test_answers_at_full_size_are_those_of_forward(kind: str, way: str) -> None:
+    """With the same bits on some processors, and not on all: their libraries multiply rows in groups."""
     meta = RecurrentMetaModel(11, {"one": 2}, D, 128, E, kind, way, embedding_scale=1.0)  # type: ignore[arg-type]
     theta, inputs, lengths = torch.randn(P, D), tokens(), torch.tensor([3, 1, 6, 3])
     with torch.no_grad():
         wanted = torch.cat([last_step(meta(point, inputs, "one").output, lengths) for point in theta.split(1)])
-    assert torch.equal(meta.answers(theta, meta.prepare(inputs), lengths, "one"), wanted)
+    found = meta.answers(theta, meta.prepare(inputs), lengths, "one")
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

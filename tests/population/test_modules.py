@@ -69,8 +69,8 @@ def test_each_member_does_what_it_does_alone(bundle: ModuleBundle, taggers: list
     assert (found.hidden[0].shape, found.output.shape) == ((3, 4, 6, H), (3, 4, 6, C))
     for n, tagger in enumerate(taggers):
         hidden, logits = alone(tagger, TOKENS)
-        assert torch.equal(found.hidden[0][n], hidden)
-        assert torch.equal(found.output[n], logits)
+        torch.testing.assert_close(found.hidden[0][n], hidden)  # the same bits on some processors
+        torch.testing.assert_close(found.output[n], logits)
     assert not found.output.requires_grad
 
 
@@ -100,9 +100,9 @@ def test_it_is_frozen_and_stays_in_evaluation_mode(bundle: ModuleBundle) -> None
 
 def test_the_readouts_answer_for_states_from_elsewhere(bundle: ModuleBundle) -> None:
     found = bundle(BATCH)
-    assert torch.equal(bundle.read_out(found.hidden[0]), found.output)
+    torch.testing.assert_close(bundle.read_out(found.hidden[0]), found.output)
     crossed = bundle.read_out(found.hidden[0][:1], torch.tensor([2]))
-    assert torch.equal(crossed[0], read_out(bundle.networks[2], found.hidden[0][0]))
+    torch.testing.assert_close(crossed[0], read_out(bundle.networks[2], found.hidden[0][0]))
     mute = ModuleBundle([Tagger()], [Probe(observe)], H, C)
     assert (bundle.has_readout, mute.has_readout) == (True, False)
     with pytest.raises(PopulationError, match=r"Network 0 of its bundle \(Tagger\) has no readout.*give read_out"):

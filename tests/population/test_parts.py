@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from datamodules import DigitsDataModule, SyntheticSentimentDataModule
 from datamodules.base import IndexedDataModule
 from dynamo.cli import main
 from dynamo.population import MemberGroup, Population, PopulationError, PopulationTask, load_populations
-from dynamo.population.parts import KEY, Part, complete, note_part, parse_positions, spell
+from dynamo.population.parts import KEY, Part, complete, note_part, parse_positions, spell, warn_of_threads
 
 TEXTS = [
     MemberGroup("full", count=3, hidden_size=9, embedding_size=5),
@@ -183,3 +184,27 @@ def test_a_note_that_is_not_sound_is_told(note: Any, make_part: Callable[..., Po
 
 def test_some_groups_of_a_part_are_no_part(make_part: Callable[..., Population]) -> None:
     assert Part.of(make_part([0, 2]).only({"gru": "x"})) is None
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "counts", "said"),
+    [
+        ("cpu", 8, [9, 3], "3 members of one kind and 8 threads.*set OMP_NUM_THREADS=3 for all of them"),
+        ("cpu", 3, [1], "set OMP_NUM_THREADS=2 for all"),
+        ("cpu", 2, [1], ""),
+        ("cpu", 8, [8, 10], ""),
+        ("cuda", 1, [8], "to rounding, not bit for bit"),
+    ],
+)
+def test_what_is_not_promised_is_said(
+    device: str,
+    threads: int,
+    counts: list[int],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(logging.getLogger("dynamo"), "propagate", True)
+    warn_of_threads(torch.device(device), counts)
+    assert re.search(said, caplog.text) if said else not caplog.text
