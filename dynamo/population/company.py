@@ -10,8 +10,8 @@ and nothing else that a recurrent bundle or its optimiser calls:
 - fused AdamW and SGD: the same, at the end of each parameter.
 
 Where there are fewer members than threads, and more than 2 of these, a processor without AVX-512 shares single products
-among them, and the last bits differ; `PopulationTask` says so. To go without would cost a small population several times
-its work. No such promise holds on a GPU, whose libraries choose a kernel by N.
+among them, and the last bits differ; `PopulationTask` says so. Not to share them would cost a small population several
+times its work. No such promise holds on a GPU, whose libraries choose a kernel by N.
 """
 
 from __future__ import annotations
