@@ -55,7 +55,7 @@ class RunCheckpoint(Checkpoint):
         self._moment = Moment.OTHER
         self._resumed: dict[str, Any] = {}
         self._steps, self._epoch = 0, 0  # where the run stood at the start of the batch before
-        self._saved_at, self._saved_time = -1, time.monotonic()
+        self._saved_time = time.monotonic()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Claim the run folder, in training."""
@@ -68,7 +68,7 @@ class RunCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin where the checkpoint was written, and take away what was logged or left half-written after it."""
         settle(trainer, Moment(self._resumed.get("moment", Moment.OTHER)))
-        self._steps = self._saved_at = trainer.global_step
+        self._steps = trainer.global_step
         self._epoch, self._saved_time = trainer.current_epoch, time.monotonic()
         world = self._resumed.get("processes", trainer.world_size)
         if trainer.is_global_zero:
@@ -143,7 +143,7 @@ class RunCheckpoint(Checkpoint):
             trainer.save_checkpoint(path, weights_only=False)
             self._moment = Moment.OTHER
             if name == "last":
-                self._saved_at, self._saved_time = trainer.global_step, time.monotonic()
+                self._saved_time = time.monotonic()
         return path
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
