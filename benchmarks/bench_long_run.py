@@ -29,7 +29,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from dynamo.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-EPOCHS, MARKS = 201, (20, 50, 100, 200)  # the last epoch has the projector tab to fill, and is not looked at
+EPOCHS, MARKS = 201, (20, 50, 100, 200)  # not after the last: it has the projector tab to fill
 MORE_RESIDENT, MORE_IN_USE, MORE_OBJECTS = 80e6, 2e6, 500
 """What epoch 200 may have more than epoch 20: bytes, bytes, and Python objects; configs/README.md says why."""
 PICTURE, NUMBER = 100e3, 100
@@ -50,14 +50,11 @@ def in_use() -> int:
 
 
 class Watch(Callback):
-    """Tells on standard error how much there is of everything, before an epoch begins and when training ends."""
+    """Tells on standard error how much there is of everything, before some epochs begin."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch in MARKS:
             tell(trainer.current_epoch)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        tell(EPOCHS)
 
 
 def tell(epochs: int) -> None:
