@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,6 +83,27 @@ def test_every_so_many_steps(
     assert found == written
 
 
+@pytest.mark.parametrize(("minutes", "written"), [(1.0, [2, 3, 5, 6]), (0.9, [1, 2, 3, 4, 5, 6]), (0.0, [3, 6])])
+def test_every_so_many_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, written: list[int]
+) -> None:
+    """A step takes 59 seconds here; the ends of the epoch and of training are written as well."""
+    found: list[int] = []
+    save, step, now = Trainer.save_checkpoint, Falling.training_step, [0.0]
+
+    def slow_step(self: Falling, batch: Tensor, batch_idx: int) -> Tensor:
+        now[0] += 59
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr("callbacks.checkpoint.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(Falling, "training_step", slow_step)
+    monkeypatch.setattr(
+        Trainer, "save_checkpoint", lambda self, *a, **k: (found.append(self.global_step), save(self, *a, **k))[1]
+    )
+    train(tmp_path, [1, 1], RunCheckpoint(monitor="none", every_n_minutes=minutes))
+    assert found == written
+
+
 def test_a_fast_dev_run_writes_nothing(tmp_path: Path) -> None:
     train(tmp_path, [1], RunCheckpoint(), fast_dev_run=True)
     assert not (tmp_path / "checkpoints").exists()
@@ -95,5 +117,6 @@ def test_a_resumed_run_knows_the_best_so_far() -> None:
 
 
 def test_refuses_a_negative_interval() -> None:
-    with pytest.raises(ValueError, match="0 turns it off"):
-        RunCheckpoint(every_n_train_steps=-1)
+    for option in ({"every_n_train_steps": -1}, {"every_n_minutes": -0.5}, {"every_n_minutes": float("nan")}):
+        with pytest.raises(ValueError, match=f"checkpoint.{next(iter(option))} is .*; 0 turns it off"):
+            RunCheckpoint(**option)  # type: ignore[arg-type]
