@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from dynamo.population.artifact import Population
 
 AlignmentKind = Literal["affine", "identity", "mlp"]
 
@@ -102,3 +105,20 @@ ALIGNMENTS: dict[str, type[AffineAlignment] | type[IdentityAlignment] | type[MLP
     "identity": IdentityAlignment,
     "mlp": MLPAlignment,
 }
+
+
+def alignments_of(kind: AlignmentKind, population: Population, sizes: Sequence[int]) -> nn.ModuleList:
+    """V_n of a whole population, fresh: `[bundle][stage]`.
+
+    Args:
+        kind: affine, identity or mlp.
+        population: the members.
+        sizes: units of every stage of the meta-model.
+
+    Raises:
+        ValueError: the identity, where the units differ in number.
+    """
+    return nn.ModuleList(
+        nn.ModuleList(ALIGNMENTS[kind](bundle.count, *pair) for pair in zip(sizes, bundle.hidden_sizes, strict=True))
+        for bundle in population.bundles
+    )

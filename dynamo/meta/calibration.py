@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dynamo.meta.comparison import chunks, first_member, stages_of
 from dynamo.meta.losses import Distance, hidden_distance, masked_mean
 from dynamo.population.artifact import Population
+from dynamo.population.manifest import PopulationError
 from dynamo.types import TaskBatch
 
 
@@ -30,10 +32,48 @@ class Spread(NamedTuple):
 
 
 @torch.no_grad()
+def calibrate(
+    population: Population,
+    batch: Mapping[str, TaskBatch],
+    alignments: nn.ModuleList,
+    burn_in: int,
+    distance: Distance,
+) -> Tensor:
+    """What is L_hidden of every member divided by? Starts V_n at the mean of its states besides.
+
+    Args:
+        population: the members.
+        batch: calibration items per task, on the population's device.
+        alignments: V_n, `[bundle][stage]`; changed.
+        burn_in: steps at the start of an item that do not count.
+        distance: d.
+
+    Returns:
+        The spread of every member and stage, `[N, stages]`.
+
+    Raises:
+        PopulationError: the states of a member never change.
+    """
+    names = [member.name for member in population.members]
+    device = next(iter(batch.values())).inputs.device
+    measured = torch.ones(len(names), len(population.bundles[0].hidden_sizes), device=device)
+    for found in spreads(population, batch, chunks(population), burn_in, distance):
+        members = found.members.to(device)
+        index = members + first_member(population, found.bundle)
+        still = [names[int(i)] for i in index[(found.spreads < 1e-12).any(1)]]
+        if still:
+            raise PopulationError(f"The states of {', '.join(still)} never change; there is nothing to emulate.")
+        measured[index] = found.spreads.to(measured)
+        for alignment, mean in zip(stages_of(alignments, found.bundle), found.means, strict=True):
+            alignment.start_at(mean, members)
+    return measured
+
+
+@torch.no_grad()
 def spreads(
     population: Population,
     batch: Mapping[str, TaskBatch],
-    chunks: Iterator[Sequence[Tensor]],
+    parts: Iterator[Sequence[Tensor]],
     burn_in: int,
     distance: Distance,
 ) -> Iterator[Spread]:
@@ -42,11 +82,11 @@ def spreads(
     Args:
         population: the members.
         batch: items per task, on the population's device.
-        chunks: which members run together, see `MetaTask.chunks`.
+        parts: which members run together, see `chunks`.
         burn_in: steps at the start of an item that do not count.
         distance: d.
     """
-    for chunk in chunks:
+    for chunk in parts:
         for index, original in enumerate(population.run(batch, chunk)):
             if original is None:
                 continue

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 
-from dynamo.meta.alignment import ALIGNMENTS, Alignment, AlignmentKind
-from dynamo.meta.calibration import spreads
+from dynamo.meta.alignment import AlignmentKind, alignments_of
+from dynamo.meta.calibration import calibrate
 from dynamo.meta.checks import check_data, check_inputs, check_options, check_readouts, check_stages
-from dynamo.meta.comparison import Comparison
+from dynamo.meta.comparison import Comparison, chunks, compared, first_member
 from dynamo.meta.draw import drawn_members
 from dynamo.meta.embedding import ModelEmbedding
-from dynamo.meta.losses import Distance, hidden_loss, output_loss
+from dynamo.meta.losses import Distance
 from dynamo.meta.recurrent import RecurrentMetaModel
 from dynamo.meta.residual import ResidualMetaModel
 from dynamo.population.artifact import Population
 from dynamo.population.identity import IdentifiedTask, Identity, digest, fingerprint
-from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member, group_means
 from dynamo.population.optimisation import Schedule, adam, check_finite, check_weights, scheduled
 from dynamo.population.ranks import mean_over_ranks, nothing_of
@@ -107,10 +106,8 @@ class MetaTask(IdentifiedTask):
         sizes: tuple[int, ...] = self.network.hidden_sizes
         check_stages(self.population, sizes, type(self.network).__name__)
         self.embedding = ModelEmbedding(len(self.population), dimensions)
-        self.alignments = nn.ModuleList(  # [bundle][stage]
-            nn.ModuleList(ALIGNMENTS[alignment](b.count, *pair) for pair in zip(sizes, b.hidden_sizes, strict=True))
-            for b in self.population.bundles
-        )
+        self.alignment = alignment
+        self.alignments = alignments_of(alignment, self.population, sizes)
         self._digest = ""
         self.spread: Tensor
         self.calibrated: Tensor
@@ -153,15 +150,10 @@ class MetaTask(IdentifiedTask):
         """Mean of L_hidden + lambda * L_output over the members of this step."""
         hidden, output, indices = [], [], []
         for part in self.compare(batch, self._draw()):
-            mask = None if part.batch.images else part.batch.real_steps(self.burn_in)
-            index = part.members + self._first(part.bundle)
-            original, mapped = part.original.in_steps(), Trajectory(part.mapped, part.emulated).in_steps()
-            each = [
-                hidden_loss(mine, theirs, mask, self.spread[index, stage], self.distance)
-                for stage, (mine, theirs) in enumerate(zip(mapped.hidden, original.hidden, strict=True))
-            ]
-            hidden.append(torch.stack(each).mean(0))
-            output.append(output_loss(mapped.output, original.output, mask))
+            index = part.members + first_member(self.population, part.bundle)
+            found = part.losses(self.spread[index], self.distance, self.burn_in)
+            hidden.append(found.hidden)
+            output.append(found.output)
             indices.append(index)
         each_hidden, each_output, index = torch.cat(hidden), torch.cat(output), torch.cat(indices)
         losses = each_hidden + self.output_weight * each_output
@@ -215,29 +207,13 @@ class MetaTask(IdentifiedTask):
         Yields:
             One `Comparison` per bundle that runs.
         """
-        originals = self.population.run(batch, select)
-        for index, (original, task) in enumerate(zip(originals, self.population.tasks, strict=True)):
-            if original is None:
-                continue
-            members = torch.arange(self.population.bundles[index].count) if select is None else select[index]
-            members = members.to(self.device)
-            theta = self.embedding(members + self._first(index))
-            states = self.network(theta, batch[task].inputs, task)
-            mapped = tuple(
-                alignment.stage(hidden, members)
-                for alignment, hidden in zip(self._alignments(index), states.hidden, strict=True)
-            )
-            output = states.output
-            if self.output_weight == 0 and not self.training:
-                output = self.population.bundles[index].read_out(mapped[-1], members)
-            yield Comparison(index, members, original, mapped, output, batch[task])
+        own = self.output_weight == 0 and not self.training
+        theta, population = self.embedding(), self.population
+        yield from compared(population, self.network, theta, self.alignments, batch, select, own_readouts=own)
 
     def chunks(self, size: int = 32) -> Iterator[list[Tensor]]:
         """All members in parts of at most `size`, as `compare` selects them; bounds memory in evaluation."""
-        for index, bundle in enumerate(self.population.bundles):
-            for part in torch.arange(bundle.count).split(size):
-                empty = part[:0]
-                yield [part if other == index else empty for other in range(len(self.population.bundles))]
+        return chunks(self.population, size)
 
     @property
     def identity(self) -> Identity:
@@ -254,10 +230,6 @@ class MetaTask(IdentifiedTask):
         for weights, members in [*own, (self.network.state_dict(), ())]:
             check_weights(weights, [member.name for member in members], self.global_step, REMEDY)
 
-    def _first(self, bundle: int) -> int:
-        """Index of a bundle's first member in theta."""
-        return sum(other.count for other in self.population.bundles[:bundle])
-
     def _draw(self) -> list[Tensor] | None:
         """The members of this step."""
         if self.members_per_step is None or self.members_per_step >= len(self.population):
@@ -272,20 +244,10 @@ class MetaTask(IdentifiedTask):
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         batch = datamodule.calibration_batch(self.calibration_items)
         batch = {task: TaskBatch(*(v.to(self.device) for v in part)) for task, part in batch.items()}
-        for found in spreads(self.population, batch, self.chunks(), self.burn_in, self.distance):
-            index = found.members.to(self.device) + self._first(found.bundle)
-            still = [self.members[int(i)].name for i in index[(found.spreads < 1e-12).any(1)]]
-            if still:
-                raise PopulationError(f"The states of {', '.join(still)} never change; there is nothing to emulate.")
-            if self.normalise:
-                self.spread[index] = found.spreads
-            for alignment, mean in zip(self._alignments(found.bundle), found.means, strict=True):
-                alignment.start_at(mean, found.members.to(self.device))
+        found = calibrate(self.population, batch, self.alignments, self.burn_in, self.distance)
+        if self.normalise:
+            self.spread.copy_(found)
         self.calibrated.fill_(True)
-
-    def _alignments(self, bundle: int) -> list[Alignment]:
-        """V_n of the members of a bundle, stage by stage."""
-        return list(cast(Iterable[Alignment], self.alignments[bundle]))
 
     def _check_data(self) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
