@@ -23,6 +23,7 @@ from dynamo.population.identity import IdentifiedTask, Identity, digest, fingerp
 from dynamo.population.members import Member, group_means
 from dynamo.population.optimisation import Schedule, adam, check_finite, check_weights, scheduled
 from dynamo.population.ranks import mean_over_ranks, nothing_of
+from dynamo.population.sources import leave_out as without
 from dynamo.population.sources import load_populations
 from dynamo.types import TaskBatch, Trajectory
 
@@ -46,6 +47,7 @@ class MetaTask(IdentifiedTask):
             `runs/x/snapshots/*`; several are joined. In Python also a `Population`, which is used as it is.
         vocab_size: number of token ids, 0 for images; linked from the data.
         groups: take only the members of these groups, and call the groups so: `{100%: GRU}`; all by default.
+        leave_out: names of members that the map does without, to be put on it afterwards (`dynamo analyze embed`).
         network: F and G: `RecurrentMetaModel` for recurrent networks, `ResidualMetaModel` for residual ones.
         dimensions: D.
         alignment: V_n: affine, identity or mlp.
@@ -73,6 +75,7 @@ class MetaTask(IdentifiedTask):
         population: str | list[str] | Population,
         vocab_size: int,
         groups: dict[str, str] | None = None,
+        leave_out: list[str] | None = None,
         network: Callable[[int, Mapping[str, int], int], MetaModel] = RecurrentMetaModel,
         dimensions: int = 16,
         alignment: AlignmentKind = "affine",
@@ -95,6 +98,8 @@ class MetaTask(IdentifiedTask):
         self.population = load_populations(population)
         if groups is not None:
             self.population = self.population.only(groups)
+        if leave_out:
+            self.population = without(self.population, leave_out)
         check_inputs(self.population, vocab_size)
         check_readouts(self.population, output_weight)
         self.distance, self.normalise, self.output_weight, self.burn_in = distance, normalise, output_weight, burn_in

@@ -1,4 +1,4 @@
-"""Where populations come from: folders, lists of folders, patterns of folders, and memory."""
+"""Where populations come from: folders, lists of folders, patterns of folders, and memory, whole or not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ from collections.abc import Sequence
 
 from dynamo.population.artifact import Population
 from dynamo.population.manifest import PopulationError
+
+
+def leave_out(population: Population, names: Sequence[str]) -> Population:
+    """The population without some of its members.
+
+    Raises:
+        PopulationError: there is no such member, or none would be left.
+    """
+    known = [member.name for member in population.members]
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise PopulationError(f"No member {missing[0]!r} to leave out; the population has {', '.join(known)}.")
+    if set(names) >= set(known):
+        raise PopulationError(f"All {len(known)} members would be left out; leave some for the map.")
+    bundles, members = [], []
+    for bundle, part in zip(population.bundles, population.bundle_members, strict=True):
+        kept = [index for index, member in enumerate(part) if member.name not in names]
+        if kept:
+            bundles.append(bundle.take(kept))
+            members.append([part[index] for index in kept])
+    return population.with_members(members, bundles)
 
 
 def load_populations(places: str | Sequence[str] | Population) -> Population:

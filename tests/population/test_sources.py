@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dynamo.population import Population, PopulationError, load_populations
+from dynamo.population.sources import leave_out
 
 MakePopulation = Callable[..., Population]
 
@@ -75,3 +77,28 @@ def test_one_in_memory_is_the_population_itself(make_population: MakePopulation,
 def test_what_is_no_place_is_named(places: Any) -> None:  # noqa: ANN401
     with pytest.raises(PopulationError, match="give a folder, a list of folders, or a Population"):
         load_populations(places)
+
+
+def test_some_members_can_be_left_out(make_population: MakePopulation) -> None:
+    whole = make_population()
+    names = [member.name for member in whole.members]
+    gone = [names[1], names[-1]]
+    rest = leave_out(whole, gone)
+    assert [member.name for member in rest.members] == [name for name in names if name not in gone]
+    for member in rest.members:
+        kept, original = (population.module(member.name).state_dict() for population in (rest, whole))
+        assert all(torch.equal(kept[key], original[key]) for key in original)
+
+
+def test_a_bundle_of_which_nobody_is_left_is_gone(make_population: MakePopulation) -> None:
+    whole = make_population()
+    gone = [member.name for member in whole.bundle_members[0]]
+    assert leave_out(whole, gone).bundle_members == whole.bundle_members[1:]
+
+
+def test_nobody_of_that_name_and_nobody_left_are_refused(make_population: MakePopulation) -> None:
+    whole = make_population()
+    with pytest.raises(PopulationError, match="No member 'nobody' to leave out; the population has "):
+        leave_out(whole, ["nobody"])
+    with pytest.raises(PopulationError, match=f"All {len(whole)} members would be left out"):
+        leave_out(whole, [member.name for member in whole.members])
