@@ -38,6 +38,7 @@ from dynamo.analysis.line_attractor import LineAttractor, angle, line_attractor
 from dynamo.analysis.linearisation import Linearisation, Step, input_jacobians, jacobians, linearise
 from dynamo.analysis.local_search import LocalSearch, local_search
 from dynamo.analysis.mds import MDS, classical_mds, smacof_mds
+from dynamo.analysis.newcomers import Newcomers, embed_newcomers, emulation
 from dynamo.analysis.pca import PCA, pca
 from dynamo.analysis.semi_supervised import Search, draw_labels, search, search_many, train_from_scratch
 from dynamo.analysis.similarity import SVCCA, DistanceCorrelation, distance_correlation, pairwise, svcca
@@ -73,6 +74,7 @@ __all__ = [
     "LineAttractor",
     "Linearisation",
     "LocalSearch",
+    "Newcomers",
     "PermutationTest",
     "PlaneAxes",
     "PlaneGrid",
@@ -94,6 +96,8 @@ __all__ = [
     "classical_mds",
     "distance_correlation",
     "draw_labels",
+    "embed_newcomers",
+    "emulation",
     "emulator_states",
     "euclidean_distances",
     "find_fixed_points",
