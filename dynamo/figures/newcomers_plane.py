@@ -1,0 +1,111 @@
+"""A finished map, and where networks lie on it that it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dynamo.figures.callouts import call_out
+from dynamo.figures.embedding_plane import EmbeddingPanel, draw_plane
+from dynamo.figures.headings import Heading, group_handles, place_headings
+from dynamo.figures.labels import label_points
+from dynamo.figures.style import INK, FloatArray, Values, as_array, group_styles, new_figure
+
+MOST_NAMES = 12
+"""So many newcomers are called by their names in any case; of more, those that have room."""
+
+
+@dataclass(frozen=True)
+class NewcomersPanel:
+    """What is drawn of one map and those who came later.
+
+    Attributes:
+        plane: the map's own members.
+        points: newcomers in the same axes `[M, >= 2]`; one column is drawn at height 0.
+        names: one per newcomer.
+        groups: of the newcomers; one that the map knows has its colour, any other is dark.
+    """
+
+    plane: EmbeddingPanel
+    points: Values
+    names: Sequence[str]
+    groups: Sequence[str]
+
+    def newcomers(self) -> FloatArray:
+        """The two columns that are drawn `[M, 2]`.
+
+        Raises:
+            ValueError: if points, names and groups do not fit together.
+        """
+        values = as_array(self.points)
+        if values.ndim != 2 or 0 in values.shape or not len(values) == len(self.names) == len(self.groups):
+            raise ValueError(f"points {list(values.shape)} must be [M, >= 2], with one name and one group each")
+        return np.pad(values[:, :2], ((0, 0), (0, max(0, 2 - values.shape[1]))))
+
+
+def newcomers_plane(*rows: Sequence[NewcomersPanel]) -> Figure:
+    """Where do networks lie on a map that was made without them?
+
+    Every newcomer is a star with its name, in the plane of the members alone; several maps stand beside (and below)
+    each other.
+
+    Raises:
+        ValueError: no panel at all, or the parts of one do not fit together.
+    """
+    if not rows or not all(rows):
+        raise ValueError("there is no map to draw; give a panel at least")
+    for row in rows:
+        for panel in row:
+            panel.newcomers()  # wrong input is refused before anything is drawn
+    most = max(map(len, rows))
+    figure = new_figure(5.0 * most, 5.2 * len(rows))
+    grid = figure.subplots(len(rows), most, squeeze=False)
+    for row, places in zip(rows, grid, strict=True):
+        for axes in places[len(row) :]:
+            axes.set_axis_off()
+        used = list(places[: len(row)])
+        for axes, panel in zip(used, row, strict=True):
+            draw_plane(axes, panel.plane)
+            _draw_newcomers(axes, panel)
+        place_headings(used, [_heading(panel) for panel in row])
+    for row, places in zip(rows, grid, strict=True):
+        for axes, panel in zip(places, row, strict=False):
+            _name(axes, panel)
+    return figure
+
+
+def _draw_newcomers(axes: Axes, panel: NewcomersPanel) -> None:
+    """One star for each."""
+    points, styles = panel.newcomers(), group_styles(panel.plane.groups)
+    colours = [styles[group].colour if group in styles else INK for group in panel.groups]
+    axes.scatter(
+        points[:, 0],
+        points[:, 1],
+        s=190,
+        c=colours,
+        marker="*",
+        edgecolors=INK,
+        linewidths=1.0,
+        zorder=4,
+        clip_on=False,
+    )
+
+
+def _name(axes: Axes, panel: NewcomersPanel) -> None:
+    """The newcomers' names."""
+    points = panel.newcomers()
+    if len(points) <= MOST_NAMES:
+        call_out(axes, points, panel.names, panel.plane.points(), size=7.5)
+    else:
+        label_points(axes, points, panel.names)
+
+
+def _heading(panel: NewcomersPanel) -> Heading:
+    """The legend of the groups, and what a star is."""
+    star = Line2D([], [], linestyle="", marker="*", markersize=11, color="white", markeredgecolor=INK, label="newcomer")
+    return Heading([*group_handles(panel.plane.groups), star], panel.plane.title, panel.plane.note)
