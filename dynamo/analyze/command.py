@@ -13,6 +13,7 @@ from typing import Any
 from dynamo.analyze.accuracy_map import AccuracyMap
 from dynamo.analyze.averaging import Averaging
 from dynamo.analyze.base import Analysis, Content, Result
+from dynamo.analyze.embed import Embed
 from dynamo.analyze.embedding import Embedding
 from dynamo.analyze.fixed_points import FixedPoints
 from dynamo.analyze.run import FinishedRun
@@ -34,6 +35,7 @@ ANALYSES: tuple[type[Analysis], ...] = (
     SemiSupervised,
     FixedPoints,
     WordScores,
+    Embed,
 )
 
 HELP = "usage: dynamo analyze KIND --run RUN [RUN ...]\n\n{kinds}\n\n`dynamo analyze KIND --help` tells its options.\n"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from datamodules.base import IndexedDataModule
+from datamodules.loader import TrainBatches
+from datamodules.schedule import TrainSchedule
 from dynamo.analysis.averaging import base_accuracies
 from dynamo.cli import load_run
 from dynamo.meta import MetaTask
 from dynamo.runs import RunFolder
-from dynamo.types import TaskBatch, UserError
+from dynamo.types import Reader, TaskBatch, UserError
 
 Batches = list[dict[str, TaskBatch]]
 
@@ -124,6 +127,26 @@ class FinishedRun:
     def held_out_batches(self) -> Batches:
         """All validation items: neither the members nor the meta-model were trained on them."""
         return self.batches("val", None)
+
+    @cached_property
+    def calibration_batch(self) -> dict[str, TaskBatch]:
+        """The training items on which the meta-model measured the spread of the members' states."""
+        found = self.loaded.calibration_batch(self.task.calibration_items)
+        return {task: self._here(part) for task, part in found.items()}
+
+    def training_stream(self, seed: int = 0) -> Iterator[dict[str, TaskBatch]]:
+        """Training items as the meta-model reads them, in another order and without end: all tasks in every batch."""
+        data = self.loaded
+        splits = {task: found.train for task, found in data.data.items()}
+        schedules = {
+            task: TrainSchedule(
+                s.lengths, s.labels, [Reader(task, seed=seed)], data.batch_size, data.seed, 0, 1, data.window
+            )
+            for task, s in splits.items()
+        }
+        batches = TrainBatches(schedules, 1, shared=True)
+        for step in count():
+            yield {task: self._here(data.gather(task, part)) for task, part in batches[step].items()}
 
     def batches(self, split: str, items: int | None) -> Batches:
         """Items of a split (a fixed class-balanced draw, or all), in batches, on the device."""
