@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynamo.analysis.emulator import Emulator, check_task
+from dynamo.analysis.emulator import Emulator
 from dynamo.analysis.fidelity import Fidelity, FidelitySums
 from dynamo.meta.alignment import AlignmentKind, alignments_of
 from dynamo.meta.calibration import calibrate
@@ -20,7 +20,15 @@ from dynamo.meta.comparison import Comparison, chunks, compared
 from dynamo.meta.embedding import ModelEmbedding
 from dynamo.meta.losses import Distance
 from dynamo.population.artifact import Population
-from dynamo.population.optimisation import Schedule, adam, check_finite, clip_per_member, learning_rate_factor
+from dynamo.population.manifest import PopulationError
+from dynamo.population.optimisation import (
+    Schedule,
+    adam,
+    check_finite,
+    check_weights,
+    clip_per_member,
+    learning_rate_factor,
+)
 from dynamo.types import TaskBatch
 
 _REMEDY = "Lower lr or theta_lr."
@@ -97,8 +105,8 @@ def embed_newcomers(
 
     Minimises L_hidden + lambda * L_output of every newcomer, the loss of the map itself, over its theta (from 0) and
     its V_n (from the mean of its states) alone. The meta-model is frozen, and stays as it is bit for bit. Every
-    newcomer's gradient is clipped by itself and no loss is divided by their number: where one comes to lie does not
-    depend on who else comes.
+    newcomer's gradient is clipped by itself and no loss is divided by their number: but for the draw of its first V_n,
+    where one comes to lie does not depend on who else comes.
 
     Args:
         network: the trained meta-model.
@@ -108,9 +116,10 @@ def embed_newcomers(
         fit: how.
 
     Raises:
-        ValueError: fewer batches than steps, a batch without a newcomer's task, or a task the network does not know.
-        PopulationError: networks with other stages of states, without a readout where lambda is 0, or which never move.
-        DivergenceError: a loss is no longer finite.
+        ValueError: fewer batches than steps, or a batch without a newcomer's task.
+        PopulationError: networks of a task or of classes that the map does not know, with other stages of states,
+            without a readout where lambda is 0, or whose states never change.
+        DivergenceError: a loss or a theta is no longer finite.
 
     Not in the paper, which trains all members of a map at once.
     """
@@ -135,8 +144,10 @@ def embed_newcomers(
             ]
             return torch.cat([part.hidden + fit.output_weight * part.output for part in found])
 
-        curve = _descend(losses, embeddings, alignments, batches, fit, [m.name for m in population.members])
+        names = [member.name for member in population.members]
+        curve = _descend(losses, embeddings, alignments, batches, fit, names)
         theta = _theta(embeddings).detach()
+    check_weights({"theta": theta}, names, fit.steps, _REMEDY)
     return Newcomers(theta, alignments.requires_grad_(False).eval(), curve)
 
 
@@ -180,15 +191,24 @@ def _theta(embeddings: nn.ModuleList) -> Tensor:
 
 
 def check_newcomers(network: Emulator, population: Population, output_weight: float) -> None:
-    """Refuse networks that this meta-model cannot emulate; see `embed_newcomers`."""
+    """Refuse networks that this meta-model cannot emulate.
+
+    Raises:
+        PopulationError: naming a member, see `embed_newcomers`.
+    """
     check_stages(population, network.hidden_sizes, type(network).__name__)
     check_readouts(population, output_weight)
     for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
-        check_task(network, members[0].task)
-        if bundle.classes != (known := network.classes[members[0].task]):
-            raise ValueError(
-                f"{members[0].name!r} tells {bundle.classes} classes of task {members[0].task!r} apart, the map's "
-                f"networks {known}; they cannot be compared"
+        name, task = members[0].name, members[0].task
+        if task not in network.classes:
+            raise PopulationError(
+                f"{name!r} does task {task!r}, the map knows {', '.join(network.classes)}; choose networks that do one "
+                "of its tasks."
+            )
+        if bundle.classes != (known := network.classes[task]):
+            raise PopulationError(
+                f"{name!r} tells {bundle.classes} classes of task {task!r} apart, the networks of the map {known}; "
+                "choose networks that answer with the same classes."
             )
 
 

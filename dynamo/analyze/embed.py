@@ -18,8 +18,11 @@ from dynamo.analyze.run import FinishedRun
 from dynamo.figures import map_panel
 from dynamo.figures.newcomers_plane import NewcomersPanel, newcomers_plane
 from dynamo.meta.checks import check_data, check_inputs
-from dynamo.population import Population, load_populations
+from dynamo.population import Population, PopulationError, load_populations
 from dynamo.population.identity import digest
+
+LAST = 20
+"""Over so many of the last steps the loss that is told is a mean."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +78,19 @@ class Embed(Analysis):
     def numbers(self, run: FinishedRun) -> Content:
         """See `Analysis.numbers`."""
         newcomers, network = self.newcomers.to(run.device), run.task.network
-        check_inputs(newcomers, run.data.vocab_size)
         fit = self._fit(run)
-        check_newcomers(network, newcomers, fit.output_weight)
-        check_data(newcomers, run.loaded.fingerprint, run.loaded.classes)
+        self._check(run, fit)
         found = embed_newcomers(network, newcomers, run.calibration_batch, run.training_stream(self.seed), fit)
         compare = compare_newcomers(network, newcomers, found, fit)
         fidelity = emulation(newcomers, compare, run.test_batches, fit.burn_in)
         own = emulation(run.task.population, run.task.compare, run.test_batches, fit.burn_in)
         plane = pca(run.task.theta)
         members = described(run.task.members, theta=run.task.theta, plane=plane.coordinates[:, :2])
-        columns = {"theta": found.theta, "plane": plane.project(found.theta)[:, :2], "loss": found.losses[-1]}
+        columns = {
+            "theta": found.theta,
+            "plane": plane.project(found.theta)[:, :2],
+            "loss": found.losses[-LAST:].mean(0),
+        }
         rows = described(newcomers.members, **columns, **fidelity.columns())
         rows = [row | near for row, near in zip(rows, self._near(run, found.theta), strict=True)]
         known = set(_weights(run.task.population))
@@ -98,6 +103,19 @@ class Embed(Analysis):
             "newcomers": rows,
             "members": members,
         }
+
+    def _check(self, run: FinishedRun, fit: Fit) -> None:
+        """Refuse newcomers that this map has no place for, with the remedy that is left when a map is finished."""
+        try:
+            check_inputs(self.newcomers, run.data.vocab_size)
+            check_newcomers(run.task.network, self.newcomers, fit.output_weight)
+            check_data(self.newcomers, run.loaded.fingerprint, run.loaded.classes)
+        except PopulationError as error:
+            what, _, _ = str(error).partition(";")
+            raise PopulationError(
+                f"{self.population} does not fit the map of {run.folder.root}: {what}; choose networks that were "
+                "trained for the same tasks, with the data options of the run."
+            ) from error
 
     def _fit(self, run: FinishedRun) -> Fit:
         """The recipe of the map, with this analysis' options."""

@@ -252,14 +252,18 @@ def test_what_cannot_be_fitted_is_refused(data: SyntheticSentimentDataModule) ->
         embed(source, population, data, Fit(steps=5), batches=few)
     with pytest.raises(ValueError, match="a batch has no items of task 'synthetic'"):
         embed(source, population, data, Fit(steps=5), batches=[{"other": few[0][TASK]}])
-    with pytest.raises(ValueError, match="has no task 'synthetic'; it knows u"):
+    with pytest.raises(PopulationError, match="'g-0' does task 'synthetic', the map knows u; choose networks that do"):
         embed(RecurrentMetaModel(WORDS, {"u": 2}, 2, UNITS, 6), population, data, Fit())
-    with pytest.raises(ValueError, match="'g-0' tells 2 classes of task 'synthetic' apart, the map's networks 3"):
+    with pytest.raises(
+        PopulationError, match="'g-0' tells 2 classes of task 'synthetic' apart, the networks of the map 3"
+    ):
         embed(RecurrentMetaModel(WORDS, {TASK: 3}, 2, UNITS, 6), population, data, Fit())
     with pytest.raises(
         DivergenceError, match=r"The loss of g-0, g-1 is no longer finite at step 1\. Lower lr or theta_"
     ):
         embed(source, population, data, Fit(steps=3, theta_lr=1e38, lr=1e38, warmup_steps=0))
+    with pytest.raises(DivergenceError, match="The weights of g-0, g-1 are no longer finite at step 1"):
+        embed(source, population, data, Fit(steps=1, theta_lr=1e39, warmup_steps=0))
 
 
 def test_other_stages_and_still_states_are_refused(data: SyntheticSentimentDataModule) -> None:

@@ -142,15 +142,24 @@ def test_what_does_not_fit_is_one_line(run: Path, tmp_path: Path, capsys: Captur
     images = Population([pictures], [[Member("r", "r", "synthetic")]]).save(tmp_path / "images")
     for folder, complaint in (
         (tmp_path / "nowhere", "manifest.json is missing. Train one"),
-        (saved(tmp_path / "words", vocab_size=65), "reads a vocabulary of 65, the data module's has 64"),
-        (saved(tmp_path / "task", task="reviews"), "no task 'reviews'; it knows synthetic"),
-        (saved(tmp_path / "classes", classes=3), "tells 3 classes of task 'synthetic' apart, the map's networks 2"),
+        (
+            saved(tmp_path / "words", vocab_size=65),
+            "reads a vocabulary of 65, the data module's has 64; choose networks",
+        ),
+        (
+            saved(tmp_path / "task", task="reviews"),
+            "'new-0' does task 'reviews', the map knows synthetic; choose networks that were",
+        ),
+        (
+            saved(tmp_path / "classes", classes=3),
+            "tells 3 classes of task 'synthetic' apart, the networks of the map 2; choose",
+        ),
         (images, "'r' reads images, the data module has tokens"),
     ):
         with pytest.raises(SystemExit):
             main(["analyze", "embed", "--run", str(run), "--population", str(folder)])
-        said = capsys.readouterr().err.strip().splitlines()
-        assert complaint in said[-1]
+        (said,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
+        assert complaint in said
 
 
 @pytest.mark.parametrize(
