@@ -30,7 +30,7 @@ from dynamo.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS, MARKS = 201, (20, 50, 100, 200)  # not after the last: it has the projector tab to fill
-MORE_RESIDENT, MORE_IN_USE, MORE_OBJECTS = 80e6, 2e6, 500
+MORE_RESIDENT, MORE_IN_USE, MORE_OBJECTS = 80e6, 10e6, 500
 """What epoch 200 may have more than epoch 20: bytes, bytes, and Python objects; configs/README.md says why."""
 PICTURE, NUMBER = 100e3, 100
 """The bound of configs/README.md: bytes of a picture of a dozen networks, of which a tag has 100, and of a number."""
