@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from urllib.parse import unquote
 
+from dynamo.files import write_text
+
 
 def list_embeddings(folder: Path) -> None:
     """List every embedding below a folder of event files in its `projector_config.pbtxt`.
@@ -25,7 +27,4 @@ def list_embeddings(folder: Path) -> None:
             fields["metadata_path"] = f"{step}/{tag}/metadata.tsv"
         lines = [f"  {name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items()]
         entries.append(f"embeddings {{\n{''.join(lines)}}}\n")
-    listing = folder / "projector_config.pbtxt"
-    part = listing.with_suffix(".pbtxt.tmp")
-    part.write_text("".join(entries), encoding="utf-8")
-    part.replace(listing)
+    write_text(folder / "projector_config.pbtxt", "".join(entries))

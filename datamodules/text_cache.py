@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from datamodules.basic_english import tokenizer_of
 from datamodules.encoded_text import EncodedText
+from dynamo.files import flush
 from dynamo.plain_file import open_plain, read_plain
 
 FORMAT = 1
@@ -156,8 +156,7 @@ def _write_files(part: Path, corpus: Corpus) -> None:
     (part / _TOKENIZER).write_text(tokenizer)
     (part / _MANIFEST).write_text(json.dumps(manifest, indent=2))
     for name in (_TENSORS, _TOKENIZER, _MANIFEST):
-        with (part / name).open("rb") as file:
-            os.fsync(file.fileno())
+        flush(part / name)
 
 
 def _move_into_place(part: Path, folder: Path) -> None:

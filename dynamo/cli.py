@@ -230,7 +230,7 @@ def load_run(folder: RunFolder, checkpoint: str = "last") -> DynamoCLI:
     """
     if not folder.config.is_file():
         raise UserError(f"{folder.root} is no run: {folder.config.name} is missing. Runs lie under runs/.")
-    file = whole_checkpoint(folder.checkpoint(checkpoint))
+    state = read_checkpoint(folder.checkpoint(checkpoint))
     config = read_config(folder.config)
     if not isinstance(config.get("trainer"), dict):
         raise UserError(
@@ -239,7 +239,6 @@ def load_run(folder: RunFolder, checkpoint: str = "last") -> DynamoCLI:
     config["trainer"]["logger"] = False
     config.pop("checkpoint", None)  # nothing is written here
     cli = build(config, run=False)
-    state = read_checkpoint(file)
     cli.model.on_load_checkpoint(state)  # refuses what is another run's
     cli.model.load_state_dict(state["state_dict"])
     return cli

@@ -16,6 +16,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
+from dynamo.files import flush
+
 log = logging.getLogger(__name__)
 
 PATTERN: Final = "events.out.tfevents.*"
@@ -46,8 +48,7 @@ class RunBoard(TensorBoardLogger):
         self.experiment.flush()
         found = event_files(Path(self.log_dir))
         for path in found.values():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            flush(path)
         return {name: path.stat().st_size for name, path in found.items()}
 
     def rewind(self, lengths: Mapping[str, int]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from callbacks import GracefulStop
 from dynamo.analyze.command import ANALYSES, parse
 from dynamo.runs import RunFolder, read_config
 from dynamo.types import UserError
@@ -26,8 +27,6 @@ log = logging.getLogger(__name__)
 FIGURES = Path("configs/figures")
 OVERRIDES = "overrides"
 """Under which name a run notes the options that `dynamo reproduce` added to its training."""
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""What a stage is told of; see `GracefulStop`."""
 MOST_NUMBERS = 24
 """So many numbers of one summary are told at the end; the rest stands in its file."""
 
@@ -239,7 +238,7 @@ def _run(words: Sequence[str]) -> None:
         stage.send_signal(number)
 
     in_charge = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, forward) for number in FORWARDED} if in_charge else {}
+    before = {number: signal.signal(number, forward) for number in GracefulStop.signals} if in_charge else {}
     try:
         code = stage.wait()
     finally:

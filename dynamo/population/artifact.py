@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -244,12 +244,19 @@ class Population:
         missing = [name for name in groups if name not in known]
         if missing:
             raise PopulationError(f"No group {missing[0]!r}; the population has {', '.join(sorted(known))}.")
+        chosen = self.filtered(lambda member: member.group in groups)
+        return chosen.with_members(
+            [[replace(m, group=groups[m.group]) for m in part] for part in chosen.bundle_members]
+        )
+
+    def filtered(self, wanted: Callable[[Member], bool]) -> Population:
+        """The members that are wanted, in the same order."""
         bundles, members = [], []
         for bundle, part in zip(self.bundles, self.bundle_members, strict=True):
-            chosen = [index for index, member in enumerate(part) if member.group in groups]
+            chosen = [index for index, member in enumerate(part) if wanted(member)]
             if chosen:
                 bundles.append(bundle.take(chosen))
-                members.append([replace(part[i], group=groups[part[i].group]) for i in chosen])
+                members.append([part[index] for index in chosen])
         return self.with_members(members, bundles)
 
     def with_members(self, members: Sequence[Sequence[Member]], bundles: Sequence[Bundle] | None = None) -> Population:

@@ -22,13 +22,7 @@ def leave_out(population: Population, names: Sequence[str]) -> Population:
         raise PopulationError(f"No member {missing[0]!r} to leave out; the population has {', '.join(known)}.")
     if set(names) >= set(known):
         raise PopulationError(f"All {len(known)} members would be left out; leave some for the map.")
-    bundles, members = [], []
-    for bundle, part in zip(population.bundles, population.bundle_members, strict=True):
-        kept = [index for index, member in enumerate(part) if member.name not in names]
-        if kept:
-            bundles.append(bundle.take(kept))
-            members.append([part[index] for index in kept])
-    return population.with_members(members, bundles)
+    return population.filtered(lambda member: member.name not in names)
 
 
 def load_populations(places: str | Sequence[str] | Population) -> Population:
