@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
 
 from callbacks.base import run_folder, show
 from callbacks.pictures import is_last, is_pictured
 from dynamo.analysis import Fidelity, FidelitySums
+from dynamo.analysis.emulation_fidelity import Counted, begin_counting, count_batch
 from dynamo.figures import fidelity_bars
 from dynamo.meta import MetaTask
 from dynamo.population.ranks import rows_of_ranks
@@ -49,23 +49,19 @@ class FidelityTable(Callback):
         if members_at_once < 1:
             raise ValueError(f"fidelity.members_at_once is {members_at_once}; it has to be at least 1.")
         self.every_n_epochs, self.members_at_once = every_n_epochs, members_at_once
-        self._sums: list[FidelitySums] = []
-        self._parts: list[list[Tensor]] = []
+        self._counted: list[Counted] = []
         self._newest: Fidelity | None = None
         """What rank 0 has not drawn yet: a later validation may come before there is a picture."""
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
-        self._sums = []
+        self._counted = []
         if not isinstance(pl_module, MetaTask) or not self.every_n_epochs:
             return
         due = is_last(trainer) or (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if trainer.state.fn == TrainerFn.FITTING and not due:
             return
-        self._parts = list(pl_module.chunks(self.members_at_once))
-        for part in self._parts:
-            (index,) = (i for i, members in enumerate(part) if len(members))
-            self._sums.append(FidelitySums(len(part[index]), pl_module.population.bundles[index].hidden_sizes))
+        self._counted = begin_counting(pl_module.population, self.members_at_once)
 
     def on_validation_batch_end(
         self,
@@ -77,14 +73,8 @@ class FidelityTable(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count one batch."""
-        if not isinstance(pl_module, MetaTask):
-            return
-        for sums, part in zip(self._sums, self._parts, strict=bool(self._sums)):
-            for found in pl_module.compare(batch, part):
-                items, mapped = found.batch, found.mapped
-                steps = None if items.images else items.real_steps(pl_module.burn_in)
-                lengths = None if items.images else items.lengths
-                sums.update(found.original, mapped, found.emulated, items.targets, steps, lengths)
+        if isinstance(pl_module, MetaTask):
+            count_batch(self._counted, pl_module.compare, batch, pl_module.burn_in)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the ranks together, log and draw."""
@@ -121,9 +111,9 @@ class FidelityTable(Callback):
         self._report(trainer, pl_module, "test")
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if not self._sums or not isinstance(pl_module, MetaTask) or trainer.sanity_checking:
+        if not self._counted or not isinstance(pl_module, MetaTask) or trainer.sanity_checking:
             return
-        gathered = [rows_of_ranks(sums.as_tensor().to(pl_module.device)) for sums in self._sums]
+        gathered = [rows_of_ranks(sums.as_tensor().to(pl_module.device)) for _, sums in self._counted]
         try:
             results = [FidelitySums.from_tensor(rows).result() for rows in gathered]
         except ValueError as error:

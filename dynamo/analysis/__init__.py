@@ -31,6 +31,7 @@ from dynamo.analysis.clustering import (
     permutation_test,
     silhouette,
 )
+from dynamo.analysis.emulation_fidelity import emulation
 from dynamo.analysis.fidelity import Fidelity, FidelitySums
 from dynamo.analysis.fixed_points import FixedPoints, bundle_step, find_fixed_points, network_step
 from dynamo.analysis.interpolation import Interpolation, interpolate, interpolate_weights
@@ -38,7 +39,7 @@ from dynamo.analysis.line_attractor import LineAttractor, angle, line_attractor
 from dynamo.analysis.linearisation import Linearisation, Step, input_jacobians, jacobians, linearise
 from dynamo.analysis.local_search import LocalSearch, local_search
 from dynamo.analysis.mds import MDS, classical_mds, smacof_mds
-from dynamo.analysis.newcomers import Newcomers, embed_newcomers, emulation
+from dynamo.analysis.newcomers import Newcomers, embed_newcomers
 from dynamo.analysis.pca import PCA, pca
 from dynamo.analysis.semi_supervised import Search, draw_labels, search, search_many, train_from_scratch
 from dynamo.analysis.similarity import SVCCA, DistanceCorrelation, distance_correlation, pairwise, svcca

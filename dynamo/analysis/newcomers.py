@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dynamo.analysis.emulation_fidelity import Batch, Compare
 from dynamo.analysis.emulator import Emulator
-from dynamo.analysis.fidelity import Fidelity, FidelitySums
 from dynamo.meta.alignment import AlignmentKind, alignments_of
 from dynamo.meta.calibration import calibrate
 from dynamo.meta.checks import check_readouts, check_stages
-from dynamo.meta.comparison import Comparison, chunks, compared
+from dynamo.meta.comparison import Comparison, compared
 from dynamo.meta.embedding import ModelEmbedding
 from dynamo.meta.losses import Distance
 from dynamo.population.artifact import Population
@@ -29,12 +29,8 @@ from dynamo.population.optimisation import (
     clip_per_member,
     learning_rate_factor,
 )
-from dynamo.types import TaskBatch
 
 _REMEDY = "Lower lr or theta_lr."
-Batch = Mapping[str, TaskBatch]
-Compare = Callable[[Batch, Sequence[Tensor]], Iterator[Comparison]]
-"""Originals beside emulators: a batch, and per bundle the indices of the members that run."""
 
 
 @dataclass(frozen=True)
@@ -210,37 +206,6 @@ def check_newcomers(network: Emulator, population: Population, output_weight: fl
                 f"{name!r} tells {bundle.classes} classes of task {task!r} apart, the networks of the map {known}; "
                 "choose networks that answer with the same classes."
             )
-
-
-@torch.inference_mode()
-def emulation(
-    population: Population, compare: Compare, batches: Iterable[Batch], burn_in: int = 0, members_at_once: int = 32
-) -> Fidelity:
-    """How well are these networks emulated on these items?
-
-    Args:
-        population: the originals.
-        compare: runs them beside their emulators; `MetaTask.compare`, or `compare_newcomers`.
-        batches: labelled items.
-        burn_in: steps at the start of an item that do not count.
-        members_at_once: how many run together; bounds memory.
-
-    Raises:
-        ValueError: there is no item of a member's task.
-    """
-    parts = list(chunks(population, members_at_once))
-    places = [next(i for i, members in enumerate(part) if len(members)) for part in parts]
-    sums = [
-        FidelitySums(len(part[place]), population.bundles[place].hidden_sizes)
-        for part, place in zip(parts, places, strict=True)
-    ]
-    for batch in batches:
-        for counted, part in zip(sums, parts, strict=True):
-            for found in compare(batch, part):
-                items = found.batch
-                steps, lengths = (None, None) if items.images else (items.real_steps(burn_in), items.lengths)
-                counted.update(found.original, found.mapped, found.emulated, items.targets, steps, lengths)
-    return Fidelity.join([counted.result() for counted in sums])
 
 
 def compare_newcomers(network: Emulator, population: Population, newcomers: Newcomers, fit: Fit) -> Compare:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dynamo.meta.alignment import AlignmentKind, alignments_of
 from dynamo.meta.calibration import calibrate
 from dynamo.meta.checks import check_data, check_inputs, check_options, check_readouts, check_stages
-from dynamo.meta.comparison import Comparison, chunks, compared, first_member
+from dynamo.meta.comparison import Comparison, compared, first_member
 from dynamo.meta.draw import drawn_members
 from dynamo.meta.embedding import ModelEmbedding
 from dynamo.meta.losses import Distance
@@ -215,10 +215,6 @@ class MetaTask(IdentifiedTask):
         own = self.output_weight == 0 and not self.training
         theta, population = self.embedding(), self.population
         yield from compared(population, self.network, theta, self.alignments, batch, select, own_readouts=own)
-
-    def chunks(self, size: int = 32) -> Iterator[list[Tensor]]:
-        """All members in parts of at most `size`, as `compare` selects them; bounds memory in evaluation."""
-        return chunks(self.population, size)
 
     @property
     def identity(self) -> Identity:

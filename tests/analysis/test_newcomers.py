@@ -13,13 +13,13 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from datamodules import SyntheticSentimentDataModule
+from dynamo.analysis.emulation_fidelity import emulation
 from dynamo.analysis.newcomers import (
     Fit,
     compare_newcomers,
     distances_to,
     distances_to_groups,
     embed_newcomers,
-    emulation,
 )
 from dynamo.meta import MetaTask, RecurrentMetaModel, ResidualMetaModel
 from dynamo.meta.calibration import spreads

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dynamo.analysis.fidelity import FidelitySums
 from dynamo.meta import Comparison, MetaTask
+from dynamo.meta.comparison import chunks
 from dynamo.meta.losses import hidden_loss, output_loss
 from dynamo.population import DivergenceError, Population, PopulationError, RecurrentBundle
 from dynamo.types import HasReaders
@@ -165,7 +166,7 @@ def test_chunks_cover_every_member_once(mixed: str, make_task: Make) -> None:
     task = make_task(mixed)
     for size in (1, 3, 100):
         seen = []
-        for chunk in task.chunks(size):
+        for chunk in chunks(task.population, size):
             assert 1 <= sum(len(part) for part in chunk) <= size
             seen += [(bundle, int(i)) for bundle, part in enumerate(chunk) for i in part]
         assert seen == [(b, i) for b, count in enumerate((4, 3, 2)) for i in range(count)]
@@ -347,7 +348,7 @@ def test_networks_of_ones_own_are_compared_and_measured_in_chunks(
         whole = list(task.compare(batch))
         assert [(len(part.members), part.mapped[0].shape[-1]) for part in whole] == [(3, 5), (2, 7)]
         seen: list[int] = []
-        for chunk in task.chunks(2):
+        for chunk in chunks(task.population, 2):
             for part in task.compare(batch, chunk):
                 everything = whole[part.bundle]
                 for found, all_of_it in (
