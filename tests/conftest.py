@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -152,6 +153,36 @@ def real_data() -> Path:
     if not Path(folder).is_dir():
         pytest.skip(f"DYNAMO_DATA names {folder}, and there is no such folder")
     return Path(folder)
+
+
+# Every name but this machine's is unknown: a page that asks for the outside fails, and the console says so. Without the
+# rest the browser asks for its maker's hosts when it starts.
+BROWSER = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-background-networking", "--disable-quic",
+    "--disable-component-update", "--disable-sync", "--no-first-run", "--hide-scrollbars", "--window-size=1400,1000",
+)  # fmt: skip
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    """A headless Chromium, driven by selenium; the test is skipped where either is missing.
+
+    `browser.get_log("browser")` tells what its console has complained of since the last call.
+    """
+    webdriver = pytest.importorskip("selenium.webdriver")
+    program, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not program or not driver:
+        pytest.skip("needs Chromium and its driver (on Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for option in (*BROWSER, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    quiet = {**os.environ, "NO_PROXY": "127.0.0.1,localhost"}
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver, env=quiet))
+    yield chrome
+    chrome.quit()
 
 
 PATIENCE = 120  # seconds; what takes longer waits for a process that does something else
