@@ -123,13 +123,15 @@ class FidelityTable(Callback):
         scalars = {key: values.mean() for key, values in found.columns().items()}
         scalars["loss"] = 1 - scalars["variance_explained"] + pl_module.output_weight * scalars["kl"]
         groups = [member.group for member in pl_module.members]
+        asked = [key for key in ("variance_explained", "agreement") if key in scalars]
         for name in dict.fromkeys(groups):
             chosen = [i for i, group in enumerate(groups) if group == name]
-            for key in ("variance_explained", "agreement"):
+            for key in asked:
                 scalars[f"{key}/{name}"] = getattr(found, key)[chosen].mean()
         # Every rank has the same values, and every rank needs them: `best.ckpt` is decided by val/loss.
         pl_module.log_dict({f"{stage}/{key}": value.float() for key, value in scalars.items()}, sync_dist=True)
-        pl_module.log(f"{stage}_worst/agreement", found.agreement.min().float(), sync_dist=True)
+        if "agreement" in scalars:
+            pl_module.log(f"{stage}_worst/agreement", found.agreement.min().float(), sync_dist=True)
         if trainer.is_global_zero:
             self._write(trainer, pl_module, stage, found)
             self._newest = found
@@ -138,9 +140,11 @@ class FidelityTable(Callback):
 
     def _write(self, trainer: Trainer, task: MetaTask, stage: str, found: Fidelity) -> None:
         names = [member.name for member in task.members]
-        worst = int(found.agreement.argmin())
+        criterion = "agreement" if "agreement" in found.columns() else "variance_explained"
+        worst = int(getattr(found, criterion).argmin())
         if stage == "test":
-            log.info(f"worst emulator: {names[worst]}, agreement {float(found.agreement[worst]):.3f}")
+            value = float(getattr(found, criterion)[worst])
+            log.info(f"worst emulator: {names[worst]}, {criterion.replace('_', ' ')} {value:.3f}")
         table = {key: values.tolist() for key, values in found.columns().items()}
         run_folder(trainer).write_result(
             f"fidelity_{stage}",

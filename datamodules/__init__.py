@@ -9,6 +9,7 @@ from datamodules.images import ImageDataModule, ImageSplit
 from datamodules.imdb import IMDBDataModule
 from datamodules.joint import JointDataModule
 from datamodules.synthetic import SyntheticSentimentDataModule
+from datamodules.tensors import TensorDataModule
 from datamodules.text import TextDataModule
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "Resident",
     "SyntheticSentimentDataModule",
     "TaskData",
+    "TensorDataModule",
     "TextDataModule",
 ]

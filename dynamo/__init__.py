@@ -14,9 +14,19 @@ Method: Cotler et al., "Analyzing Populations of Neural Networks via Dynamical M
 """
 
 from dynamo.meta import MetaTask
-from dynamo.population import Member, MemberGroup, Population, PopulationTask
+from dynamo.population import Member, MemberGroup, Population, PopulationTask, observe
 from dynamo.types import Reader, TaskBatch, Trajectory
 
 __version__ = "0.1.0"
 
-__all__ = ["Member", "MemberGroup", "MetaTask", "Population", "PopulationTask", "Reader", "TaskBatch", "Trajectory"]
+__all__ = [
+    "Member",
+    "MemberGroup",
+    "MetaTask",
+    "Population",
+    "PopulationTask",
+    "Reader",
+    "TaskBatch",
+    "Trajectory",
+    "observe",
+]

@@ -6,16 +6,20 @@ Every docstring and shape comment uses these letters:
     T  time steps                                          H  hidden units of a base model
     S  hidden units of the meta-model                      D  dimensions of the embedding
     C  classes                                             E  dimensions of a word vector
+    F  features of a signal or vector
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+Reads = Literal["tokens", "signals", "vectors", "images"]
+"""What a network is given: token ids `[B, T]`, numbers at every step `[B, T, F]`, numbers `[B, F]`, or images."""
 
 
 class TaskBatch(NamedTuple):
@@ -25,11 +29,12 @@ class TaskBatch(NamedTuple):
     when all members read the same ones (everything else).
 
     Attributes:
-        inputs: token ids `[B, T]` or `[N, B, T]` (0 is padding, on the right), or images `[B, 3, 32, 32]` or
-            `[N, B, 3, 32, 32]`.
+        inputs: token ids `[B, T]` or `[N, B, T]` (0 is padding, on the right), images `[B, channels, h, w]` or
+            `[N, B, channels, h, w]`, or, of networks that were trained elsewhere, signals `[B, T, F]` or vectors
+            `[B, F]`, float.
         targets: class indices `[B]` or `[N, B]`; in training, where images are mixed, also the share of every class
-            `[B, C]` or `[N, B, C]`, float.
-        lengths: real steps of every item, at least 1, `[B]` or `[N, B]`; for images 1.
+            `[B, C]` or `[N, B, C]`, float. -1 where nobody knows the class.
+        lengths: real steps of every item, at least 1, `[B]` or `[N, B]`; for images and vectors 1.
     """
 
     inputs: Tensor
@@ -37,16 +42,26 @@ class TaskBatch(NamedTuple):
     lengths: Tensor
 
     @property
-    def images(self) -> bool:
-        """Whether the items are images; else they are sequences of token ids."""
-        return self.inputs.dim() >= 4
+    def reads(self) -> Reads:
+        """What the items are."""
+        if self.inputs.dim() >= 4:
+            return "images"
+        if not self.inputs.is_floating_point():
+            return "tokens"
+        return "signals" if self.inputs.dim() == 3 else "vectors"
+
+    @property
+    def sequential(self) -> bool:
+        """Whether the items are read step by step: token ids or signals."""
+        return self.reads in ("tokens", "signals")
 
     def real_steps(self, burn_in: int = 0) -> Tensor:
-        """Which steps are neither padding nor burn-in: bool `[..., B, T]`; for images, which all count, `[..., B, 1]`.
+        """Which steps are neither padding nor burn-in: bool `[..., B, T]`; of what has no steps all, `[..., B, 1]`.
 
         The last real step always counts, so that an item no longer than the burn-in is not lost.
         """
-        steps = torch.arange(1 if self.images else self.inputs.shape[-1], device=self.inputs.device)
+        longest = {"tokens": self.inputs.shape[-1], "signals": self.inputs.shape[1]}.get(self.reads, 1)
+        steps = torch.arange(longest, device=self.inputs.device)
         last = self.lengths.unsqueeze(-1) - 1
         return (steps <= last) & (steps >= last.clamp(max=burn_in))
 
@@ -55,9 +70,10 @@ class Trajectory(NamedTuple):
     """What a network went through on a batch; population and meta-model return the same type.
 
     Attributes:
-        hidden: one tensor per stage: `([N, B, T, H],)` for a recurrent network, four feature maps
-            `[N, B, channels, height, width]` for a ResNet. Values at padded steps are meaningless.
-        output: logits, `[N, B, T, C]` (a readout at every step) or `[N, B, C]`.
+        hidden: one tensor per stage: `[N, B, T, H]` of what is read step by step, feature maps
+            `[N, B, channels, height, width]` otherwise, of one position where a layer has no positions. Values at
+            padded steps are meaningless.
+        output: logits, `[N, B, T, C]` (a readout at every step) or `[N, B, C]`; C is 0 where networks have no answers.
     """
 
     hidden: tuple[Tensor, ...]

@@ -45,7 +45,7 @@ def count_batch(counted: Iterable[Counted], compare: Compare, batch: Batch, burn
     for select, sums in counted:
         for found in compare(batch, select):
             items = found.batch
-            steps, lengths = (None, None) if items.images else (items.real_steps(burn_in), items.lengths)
+            steps, lengths = (items.real_steps(burn_in), items.lengths) if items.sequential else (None, None)
             sums.update(found.original, found.mapped, found.emulated, items.targets, steps, lengths)
 
 

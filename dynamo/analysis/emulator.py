@@ -7,11 +7,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from dynamo.types import TaskBatch, Trajectory
+from dynamo.types import Reads, TaskBatch, Trajectory
 
 
 class Emulator(Protocol):
-    """What the map asks of a meta-model, recurrent or residual."""
+    """What the map asks of a meta-model of any kind."""
 
     @property
     def dimensions(self) -> int:
@@ -25,7 +25,17 @@ class Emulator(Protocol):
 
     @property
     def vocabulary(self) -> int:
-        """Number of token ids, 0 where it reads images; asked for only where the items are made of whole numbers."""
+        """Number of token ids, 0 where it reads something else."""
+        ...
+
+    @property
+    def reads(self) -> Reads:
+        """What its items are."""
+        ...
+
+    @property
+    def positions(self) -> tuple[tuple[int, ...], ...]:
+        """Of every stage `(h, w)` where it is a feature map, else `()`."""
         ...
 
     @property
@@ -64,12 +74,15 @@ def check_labelled(network: Emulator, task: str, items: TaskBatch) -> None:
     """
     if not len(items.targets):
         raise ValueError(f"a batch of task {task!r} holds 0 items; leave it out")
-    if items.images != (network.vocabulary == 0):
-        given, read = ("images", "token ids") if items.images else ("token ids", "images")
-        raise ValueError(f"a batch of task {task!r} holds {given}, and the meta-model reads {read}")
-    if not items.images:
+    if items.reads != network.reads:
+        raise ValueError(f"a batch of task {task!r} holds {items.reads}, and the meta-model reads {network.reads}")
+    if items.reads == "tokens":
         check_tokens(items.inputs, network.vocabulary)
     low, high, classes = int(items.targets.min()), int(items.targets.max()), network.classes[task]
+    if classes == 0:
+        raise ValueError(f"the networks of task {task!r} have no answers, which could be right or wrong")
+    if high == -1:
+        raise ValueError(f"the items of task {task!r} have no labels; give the data module targets")
     if low < 0 or high >= classes:
         raise ValueError(f"target {low if low < 0 else high} is none of the classes 0..{classes - 1} of task {task!r}")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynamo.types import Trajectory
 
-_SCALARS = ("items", "steps", "divergence", "agreeing", "correct", "original_correct")
+_SCALARS = ("items", "steps", "divergence", "agreeing", "labelled", "correct", "original_correct")
 """What is summed per member besides the hidden states."""
 
 _VALUES: Final = {"cpu": 2**17, "cuda": 2**24}
@@ -26,9 +26,9 @@ class Fidelity:
         variance_explained: share of the variance of h that V(s) accounts for; 1 is perfect, 0 is no better
             than always answering the mean of h, and there is no lower limit. Averaged over stages.
         kl: mean over steps of KL(softmax(y) || softmax(v)); 0 is perfect.
-        agreement: share of items which both give the same class at the last real step.
-        accuracy: share of items which the emulator gives the right class.
-        original_accuracy: share of items which the base model gives the right class.
+        agreement: share of items which both give the same class at the last real step; NaN without answers.
+        accuracy: share of items which the emulator gives the right class; NaN without answers or labels.
+        original_accuracy: share of items which the base model gives the right class; NaN as before.
         stage_variance_explained: `variance_explained` of every stage, `[N, stages]`.
     """
 
@@ -40,9 +40,13 @@ class Fidelity:
     stage_variance_explained: Tensor
 
     def columns(self) -> dict[str, Tensor]:
-        """All of it as `[N]` by name; the stages only where there are several, as `variance_explained_stage1`, ..."""
+        """All of it as `[N]` by name; the stages only where there are several, as `variance_explained_stage1`, ...
+
+        What no network has (agreement where none answers, accuracies where nothing is labelled) is left out.
+        """
         found: dict[str, Tensor] = {field.name: getattr(self, field.name) for field in fields(self)}
         stages = found.pop("stage_variance_explained").unbind(1)
+        found = {name: values for name, values in found.items() if not values.isnan().all()}
         each = {f"variance_explained_stage{number}": values for number, values in enumerate(stages, start=1)}
         return found | (each if len(each) > 1 else {})
 
@@ -91,7 +95,7 @@ class FidelitySums:
             mapped_hidden: V_n(s), the stages of `original.hidden` as the emulator has them.
             emulated_output: logits of the emulator, of the shape of `original.output`.
             targets: classes `[B]`.
-            real_steps: which steps count, bool `[B, T]`; None where the output is `[N, B, C]` (ResNet).
+            real_steps: which steps count, bool `[B, T]`; None where the states are feature maps.
             lengths: real steps of every item `[B]`; None in the same case.
 
         Raises:
@@ -163,7 +167,7 @@ class FidelitySums:
         Raises:
             ValueError: if nothing has been counted.
         """
-        items, steps, divergence, agreeing, correct, original_correct = self._scalars
+        items, steps, divergence, agreeing, labelled, correct, original_correct = self._scalars
         if not (items > 0).all() or not (steps > 0).all():
             raise ValueError("no batch has been counted: fidelity of nothing is not defined")
         stages = []
@@ -175,8 +179,8 @@ class FidelitySums:
             variance_explained=torch.stack(stages).mean(0),
             kl=divergence / steps,
             agreement=agreeing / items,
-            accuracy=correct / items,
-            original_accuracy=original_correct / items,
+            accuracy=correct / labelled,
+            original_accuracy=original_correct / labelled,
             stage_variance_explained=torch.stack(stages, dim=1),
         )
 
@@ -205,19 +209,20 @@ class FidelitySums:
         steps: Tensor | None,
         lengths: Tensor | None,
     ) -> None:
-        """Adds one member's logits `[B, T, C]` or `[B, C]`."""
+        """Adds one member's logits `[B, T, C]` or `[B, C]`; of targets below 0 nobody knows the class."""
+        if original.ndim == 2:
+            steps = lengths = None
         log_y = _rows(original, steps).log_softmax(-1)
         log_v = _rows(emulated, steps).log_softmax(-1)
         divergence = torch.nn.functional.kl_div(log_v, log_y, reduction="sum", log_target=True)
-        answer, emulated_answer = (_last(output, lengths).argmax(-1) for output in (original, emulated))
-        sums = (
-            divergence.new_tensor(len(targets)),
-            divergence.new_tensor(len(log_y)),
-            divergence,
-            (answer == emulated_answer).sum(),
-            (emulated_answer == targets).sum(),
-            (answer == targets).sum(),
-        )
+        unknown = divergence.new_tensor(torch.nan)
+        agreeing = correct = original_correct = unknown
+        if original.shape[-1]:
+            answer, emulated_answer = (_last(output, lengths).argmax(-1) for output in (original, emulated))
+            agreeing, correct = (answer == emulated_answer).sum(), (emulated_answer == targets).sum()
+            original_correct = (answer == targets).sum()
+        counts = (divergence.new_tensor(len(targets)), divergence.new_tensor(len(log_y)))
+        sums = (*counts, divergence, agreeing, (targets >= 0).sum(), correct, original_correct)
         self._scalars[:, n] += torch.stack([value.double() for value in sums]).cpu()
 
     def _check(
@@ -235,8 +240,9 @@ class FidelitySums:
             raise ValueError(f"hidden states {shapes} and their emulation {mapped} differ in shape")
         if original.output.shape != emulated_output.shape:
             raise ValueError(f"logits {list(original.output.shape)} and {list(emulated_output.shape)} differ in shape")
-        if (real_steps is None) != (original.output.ndim == 3) or (real_steps is None) != (lengths is None):
-            raise ValueError("real_steps and lengths belong to outputs [N, B, T, C], and only to those")
+        sequential = original.hidden[0].ndim == 4
+        if sequential != (real_steps is not None) or sequential != (lengths is not None):
+            raise ValueError("real_steps and lengths belong to states [N, B, T, H], and only to those")
         found = tuple(shape[2 if real_steps is None else 3] for shape in shapes)
         if found != self.units or any(shape[0] != self.members for shape in shapes):
             raise ValueError(f"made for {self.members} members of units {self.units}, got hidden {shapes}")

@@ -15,7 +15,7 @@ from dynamo.analysis.emulation_fidelity import Batch, Compare
 from dynamo.analysis.emulator import Emulator
 from dynamo.meta.alignment import AlignmentKind, alignments_of
 from dynamo.meta.calibration import calibrate
-from dynamo.meta.checks import check_readouts, check_stages
+from dynamo.meta.checks import check_network, check_readouts
 from dynamo.meta.comparison import Comparison, compared
 from dynamo.meta.embedding import ModelEmbedding
 from dynamo.meta.losses import Distance
@@ -192,7 +192,7 @@ def check_newcomers(network: Emulator, population: Population, output_weight: fl
     Raises:
         PopulationError: naming a member, see `embed_newcomers`.
     """
-    check_stages(population, network.hidden_sizes, type(network).__name__)
+    check_network(population, network)
     check_readouts(population, output_weight)
     for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
         name, task = members[0].name, members[0].task

@@ -16,7 +16,7 @@ from dynamo.population.base import Bundle, last_step
 from dynamo.population.optimisation import adam, check_finite, clip_per_member, learning_rate_factor
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import ResidualBundle
-from dynamo.types import TaskBatch
+from dynamo.types import Reads, TaskBatch
 
 _REMEDY = "Lower lr."
 Trainable = RecurrentBundle | ResidualBundle
@@ -205,7 +205,7 @@ def train_from_scratch(
     _check_options(steps, lr, batch_size)
     if len(labelled) != bundle.count:
         raise ValueError(f"{bundle.count} networks were given {len(labelled)} draws of labels; each learns its own")
-    _check_items(labelled, bundle.settings.get("vocab_size", 0), bundle.classes)
+    _check_items(labelled, bundle.reads, bundle.settings.get("vocab_size", 0), bundle.classes)
     if len(sizes := {len(draw.targets) for draw in labelled}) > 1:
         raise ValueError(f"the draws have {min(sizes)} to {max(sizes)} labels; give every network as many")
     names = [f"draw {index}" for index in range(bundle.count)]
@@ -256,15 +256,16 @@ def _stack(labelled: Sequence[TaskBatch], device: torch.device) -> TaskBatch:
     return TaskBatch(*(torch.stack(values).to(device) for values in zip(*padded, strict=True)))
 
 
-def _check_items(labelled: Sequence[TaskBatch], vocabulary: int, classes: int) -> None:
-    """Refuse labelled items that a network cannot read; one without a vocabulary reads images."""
+def _check_items(labelled: Sequence[TaskBatch], reads: Reads, words: int, classes: int) -> None:
+    """Refuse labelled items that a network cannot read."""
     if not labelled:
         raise ValueError("there is no draw of labels to learn from; give one at least")
-    form, dims = ("[k, T]", 2) if vocabulary else ("[k, 3, 32, 32]", 4)
+    forms = {"tokens": "[k, T]", "signals": "[k, T, F]", "vectors": "[k, F]", "images": "[k, channels, h, w]"}
+    form = forms[reads]
     for index, draw in enumerate(labelled):
-        if draw.inputs.ndim != dims or not draw.inputs.numel():
+        if draw.inputs.ndim != form.count(",") + 1 or not draw.inputs.numel():
             raise ValueError(f"draw {index} must hold items {form}, one at least, got {list(draw.inputs.shape)}")
-        inputs, longest = ((0, vocabulary - 1), draw.inputs.shape[1]) if vocabulary else ((-torch.inf, torch.inf), 1)
+        inputs, longest = (0, words - 1) if words else (-torch.inf, torch.inf), draw.real_steps().shape[-1]
         limits = (inputs, (0, classes - 1), (1, longest))
         for what, values, (least, most) in zip(("token ids", "classes", "lengths"), draw, limits, strict=True):
             if float(values.min()) < least or float(values.max()) > most:
@@ -296,4 +297,4 @@ def _check_map(
         raise ValueError(f"dimensions is {dimensions}, and the map of this meta-model has {network.dimensions}")
     if start is not None and start.shape != (network.dimensions,):
         raise ValueError(f"start must be a point [{network.dimensions}] of the map, got {list(start.shape)}")
-    _check_items(labelled, network.vocabulary, network.classes[task])
+    _check_items(labelled, network.reads, network.vocabulary, network.classes[task])

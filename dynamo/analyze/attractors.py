@@ -49,10 +49,11 @@ def recurrent_network(run: FinishedRun) -> RecurrentMetaModel:
         UserError: it is none.
     """
     network = run.task.network
-    if not isinstance(network, RecurrentMetaModel):
+    if not isinstance(network, RecurrentMetaModel) or network.reads != "tokens":
         raise UserError(
             f"this analysis needs a recurrent network that reads words, and {run.folder.root} is the run of a "
-            f"{type(network).__name__}; `dynamo analyze --help` names the others, which are for all networks."
+            f"{type(network).__name__} that reads {network.reads}; `dynamo analyze --help` names the others, which are "
+            "for all networks."
         )
     return network
 

@@ -109,7 +109,7 @@ class Embed(Analysis):
         try:
             check_inputs(self.newcomers, run.data.vocab_size)
             check_newcomers(run.task.network, self.newcomers, fit.output_weight)
-            check_data(self.newcomers, run.loaded.fingerprint, run.loaded.classes)
+            check_data(self.newcomers, run.loaded.fingerprint, run.loaded.classes, run.loaded.calibration_batch(2))
         except PopulationError as error:
             what, _, _ = str(error).partition(";")
             raise PopulationError(

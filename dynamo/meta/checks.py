@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 import torch
 
@@ -11,9 +12,28 @@ from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member
-from dynamo.types import TaskBatch
+from dynamo.types import Reads, TaskBatch
 
 log = logging.getLogger(__name__)
+
+
+class Staged(Protocol):
+    """What a meta-model shows of itself."""
+
+    @property
+    def reads(self) -> Reads:
+        """What its items are."""
+        ...
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Units of every stage."""
+        ...
+
+    @property
+    def positions(self) -> tuple[tuple[int, ...], ...]:
+        """Of every stage `(h, w)` where it is a feature map, else `()`."""
+        ...
 
 
 def check_options(
@@ -41,19 +61,19 @@ def check_inputs(population: Population, vocab_size: int) -> None:
 
     Args:
         population: the members.
-        vocab_size: of the data module; 0 where its items are images.
+        vocab_size: of the data module; 0 where its items are no words.
 
     Raises:
         PopulationError: naming a member, and what it reads.
     """
     for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
-        offered = "tokens" if vocab_size else "images"
-        if bundle.reads != offered:
+        if (bundle.reads == "tokens") != bool(vocab_size):
+            offered = "words" if vocab_size else "no words"
             raise PopulationError(
-                f"{members[0].name!r} reads {bundle.reads}, the data module has {offered}; use the data module the "
-                "population was trained with."
+                f"{members[0].name!r} reads {bundle.reads}, the data module has {offered} (vocab_size {vocab_size}); use "
+                "the data module the population was trained with."
             )
-        if bundle.reads == "images":
+        if bundle.reads != "tokens":
             continue
         theirs = bundle.settings.get("vocab_size")
         if theirs is None:
@@ -65,42 +85,60 @@ def check_inputs(population: Population, vocab_size: int) -> None:
             )
 
 
-def check_stages(population: Population, sizes: Sequence[int], network: str) -> None:
-    """Refuse a meta-model that has other stages of states than the members.
+def check_network(population: Population, network: Staged) -> None:
+    """Refuse a meta-model that reads something else than the members, or has other stages of states.
 
     Args:
         population: the members.
-        sizes: units of every stage of the meta-model.
-        network: its class, for the message.
+        network: F and G.
 
     Raises:
-        PopulationError: naming a member.
+        PopulationError: naming a member, and what to take.
     """
+    kind = type(network).__name__
+    remedy = "; leave model.init_args.network out, and one that matches is taken"
     for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
-        if len(bundle.hidden_sizes) != len(sizes):
-            fitting = "ResidualMetaModel" if bundle.reads == "images" else "RecurrentMetaModel"
+        name, stages = members[0].name, len(bundle.hidden_sizes)
+        if bundle.reads != network.reads:
+            raise PopulationError(f"{name!r} reads {bundle.reads}, a {kind} reads {network.reads}{remedy}.")
+        if stages != len(network.hidden_sizes):
             raise PopulationError(
-                f"{members[0].name!r} has {len(bundle.hidden_sizes)} stages of states, a {network} has {len(sizes)}; "
-                f"set model.init_args.network.class_path to dynamo.meta.{fitting}."
+                f"{name!r} has {stages} stages of states, this {kind} has {len(network.hidden_sizes)}{remedy}."
+            )
+        theirs, ours = ([one or (1, 1) for one in owner.positions] for owner in (bundle, network))
+        if theirs != ours:
+            raise PopulationError(
+                f"The stages of {name!r} have the positions {theirs}, those of this {kind} {ours}; set its positions "
+                f"to the former, or its strides{remedy}."
             )
 
 
 def check_readouts(population: Population, output_weight: float) -> None:
     """Refuse lambda = 0, where the members' own readouts answer for the emulators, if one has none to ask.
 
+    And refuse lambda > 0 where nobody answers anything.
+
     Raises:
         PopulationError: naming a member of the bundle, and what to give.
     """
     for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
-        if output_weight == 0 and not bundle.has_readout:
+        if output_weight == 0 and bundle.classes and not bundle.has_readout:
             raise PopulationError(
                 f"With output_weight (lambda) 0 the members' readouts answer, and that of {members[0].name!r} is not "
-                "known; give read_out to Population.from_modules, e.g. lambda module, hidden: module.readout(hidden)."
+                "known; give read_out to Population.from_modules, the name of the layer or a function such as "
+                "lambda module, hidden: module.readout(hidden)."
+            )
+        if output_weight > 0 and not bundle.classes:
+            raise PopulationError(
+                f"{members[0].name!r} has states and no answers to compare; set output_weight (lambda) to 0, or tell "
+                "Population.from_modules where its logits are: observe(..., output='LAYER')."
             )
 
 
-def check_data(population: Population, fingerprint: Mapping[str, str], tasks: Collection[str]) -> None:
-    """Refuse data on which the members cannot be run: another vocabulary, or a task that is missing.
+def check_data(
+    population: Population, fingerprint: Mapping[str, str], tasks: Collection[str], items: Mapping[str, TaskBatch]
+) -> None:
+    """Refuse data on which the members cannot be run: another vocabulary, a task that is missing, other items.
 
     Other items, or the same ones split otherwise, are allowed and get a warning.
 
@@ -108,6 +146,7 @@ def check_data(population: Population, fingerprint: Mapping[str, str], tasks: Co
         population: the members.
         fingerprint: of the data module.
         tasks: of the data module.
+        items: a few of each task.
 
     Raises:
         PopulationError: naming what differs.
@@ -118,6 +157,13 @@ def check_data(population: Population, fingerprint: Mapping[str, str], tasks: Co
             f"The population has members of task {missing[0]!r}, the data module only {', '.join(tasks)}; "
             "use the data module the population was trained with."
         )
+    for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
+        found = items[members[0].task]
+        if found.reads != bundle.reads:
+            raise PopulationError(
+                f"{members[0].name!r} reads {bundle.reads}, the data module has {found.reads} "
+                f"{list(found.inputs.shape)}; use the inputs the population was trained on."
+            )
     mine, theirs = (prints.get("vocabulary") for prints in (population.fingerprint, fingerprint))
     if mine and theirs and mine != theirs:
         raise PopulationError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dynamo.meta.alignment import Alignment
 from dynamo.meta.losses import Distance, hidden_loss, output_loss
 from dynamo.population.artifact import Population
+from dynamo.population.base import last_step
 from dynamo.types import TaskBatch, Trajectory
 
 Network = Callable[[Tensor, Tensor, str], Trajectory]
@@ -57,13 +58,14 @@ class Comparison(NamedTuple):
             distance: d.
             burn_in: steps at the start of an item that do not count.
         """
-        mask = None if self.batch.images else self.batch.real_steps(burn_in)
+        mask = self.batch.real_steps(burn_in) if self.batch.sequential else None
         original, mapped = self.original.in_steps(), Trajectory(self.mapped, self.emulated).in_steps()
         each = [
             hidden_loss(mine, theirs, mask, spread[:, stage], distance)
             for stage, (mine, theirs) in enumerate(zip(mapped.hidden, original.hidden, strict=True))
         ]
-        return Losses(torch.stack(each).mean(0), output_loss(mapped.output, original.output, mask))
+        told = mask if self.original.output.dim() == 4 else None  # a network may read many steps and answer once
+        return Losses(torch.stack(each).mean(0), output_loss(mapped.output, original.output, told))
 
 
 def compared(
@@ -97,9 +99,11 @@ def compared(
         states = network(theta[members + first_member(population, index)], batch[task].inputs, task)
         maps = stages_of(alignments, index)
         mapped = tuple(alignment.stage(h, members) for alignment, h in zip(maps, states.hidden, strict=True))
-        output = states.output
-        if own_readouts:
-            output = population.bundles[index].read_out(mapped[-1], members)
+        output, bundle = states.output, population.bundles[index]
+        if own_readouts and bundle.classes:
+            output = bundle.read_out(mapped[-1], members)
+        if original.output.dim() == 3:
+            output = last_step(output, batch[task].lengths)
         yield Comparison(index, members, original, mapped, output, batch[task])
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from dynamo.meta.heads import Heads
 from dynamo.population.recurrence import GATES, Kind, project, scan, step, tanh_
 from dynamo.population.recurrent import Architecture
-from dynamo.types import Trajectory
+from dynamo.types import Reads, Trajectory
 
 Conditioning = Literal["input", "weights"]
 State = tuple[Tensor, ...]
@@ -29,7 +29,7 @@ class RecurrentMetaModel(nn.Module):
     theta_d W_d. How theta enters is not given in the paper.
 
     Args:
-        vocab_size: number of token ids, shared by all tasks.
+        vocab_size: number of token ids, shared by all tasks; 0 where the items are signals.
         classes: C of every task; G has one head per task.
         dimensions: D.
         hidden_size: S.
@@ -38,6 +38,12 @@ class RecurrentMetaModel(nn.Module):
         architecture: gru, lstm or rnn.
         conditioning: how theta enters.
         embedding_scale: standard deviation of fresh word vectors.
+        features: F, where the items are signals `[B, T, F]`; a linear map then stands in the place of word vectors.
+        stages: how many stages of states the members have. One state emulates all of them, each through a V_n of its
+            own: the layers of a stacked network are together one dynamical system.
+
+    Raises:
+        ValueError: neither words nor features, or both.
     """
 
     def __init__(
@@ -50,13 +56,25 @@ class RecurrentMetaModel(nn.Module):
         architecture: Architecture = "gru",
         conditioning: Conditioning = "input",
         embedding_scale: float = 0.1,
+        features: int = 0,
+        stages: int = 1,
     ) -> None:
         super().__init__()
+        if bool(vocab_size) == bool(features):
+            raise ValueError(
+                f"RecurrentMetaModel reads {vocab_size} words and {features} features, and needs one of both: features "
+                "is the F of signals [B, T, F], 0 for words; for images, use ResidualMetaModel."
+            )
+        self.reads: Reads = "tokens" if vocab_size else "signals"
+        self.stages, self.positions = stages, ((),) * stages
         self.architecture, self.conditioning = architecture, conditioning
         self.hidden_size, self.dimensions = hidden_size, dimensions
         gates, bound = GATES[architecture] * hidden_size, hidden_size**-0.5
-        self.embedding = nn.Embedding(vocab_size, embedding_size)
-        nn.init.normal_(self.embedding.weight, std=embedding_scale)
+        if vocab_size:
+            self.embedding: nn.Embedding | nn.Linear = nn.Embedding(vocab_size, embedding_size)
+            nn.init.normal_(self.embedding.weight, std=embedding_scale)
+        else:
+            self.embedding = nn.Linear(features, embedding_size)
 
         def uniform(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
@@ -67,47 +85,47 @@ class RecurrentMetaModel(nn.Module):
         self.weight_state = uniform(gates, hidden_size)
         self.bias_state = uniform(gates)
         self.weight_state_theta = uniform(dimensions, gates, hidden_size) if conditioning == "weights" else None
-        self.heads = nn.ModuleDict({task: nn.Linear(hidden_size, count) for task, count in classes.items()})
+        self.heads = Heads(hidden_size, classes)
 
     @property
     def hidden_sizes(self) -> tuple[int, ...]:
-        """Units of every stage: `(S,)`."""
-        return (self.hidden_size,)
+        """Units of every stage: S."""
+        return (self.hidden_size,) * self.stages
 
     @property
     def classes(self) -> dict[str, int]:
         """C of every task."""
-        return {task: len(self.get_parameter(f"heads.{task}.bias")) for task in self.heads}
+        return self.heads.counts
 
     @property
     def vocabulary(self) -> int:
-        """Number of token ids."""
-        return self.embedding.num_embeddings
+        """Number of token ids; 0 where it reads signals."""
+        return self.embedding.num_embeddings if isinstance(self.embedding, nn.Embedding) else 0
 
     def forward(self, theta: Tensor, inputs: Tensor, task: str) -> Trajectory:
         """Run the networks at P points on the same items.
 
         Args:
             theta: points `[P, D]`.
-            inputs: token ids `[B, T]`.
+            inputs: token ids `[B, T]`, or signals `[B, T, F]`.
             task: whose readout answers.
 
         Returns:
-            hidden `([P, B, T, S],)` and output `[P, B, T, C]`.
+            hidden `[P, B, T, S]`, the same for every stage, and output `[P, B, T, C]`.
         """
         states = self.states(theta, self.prepare(inputs))
-        return Trajectory((states.transpose(1, 2),), self.read_out(states, task).transpose(1, 2))
+        return Trajectory((states.transpose(1, 2),) * self.stages, self.read_out(states, task).transpose(1, 2))
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """What do the items give to every network of the map alike? Their word vectors' share of the gates.
 
         Args:
-            inputs: token ids `[B, T]`.
+            inputs: token ids `[B, T]`, or signals `[B, T, F]`.
 
         Returns:
             `[1, T, B, gS]`, for `states` and `answers`; half of the work of one point.
         """
-        words = nnf.embedding(inputs.T, self.embedding.weight)  # [T, B, E]
+        words = self.embedding(inputs.transpose(0, 1))  # [T, B, E]
         return project(words, self.weight_input.unsqueeze(0), self.bias_input.unsqueeze(0))
 
     def states(self, theta: Tensor, prepared: Tensor) -> Tensor:
@@ -195,7 +213,7 @@ class RecurrentMetaModel(nn.Module):
 
     def read_out(self, states: Tensor, task: str) -> Tensor:
         """G: states `[..., S]` -> logits `[..., C]` of a task."""
-        return self.heads[task](states)  # type: ignore[no-any-return]
+        return self.heads(states, task)  # type: ignore[no-any-return]
 
     def state_weights(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """How does the state enter the gates at these points? What `dynamo.population.recurrence.step` takes.

@@ -3,84 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from dynamo.population.residual import (
-    IMAGE,
-    MOMENTUM,
-    RESNET34_DEPTHS,
-    RESNET34_WIDTHS,
-    STRIDES,
-    check_images,
-    check_stages,
-    thinned,
-)
-from dynamo.types import Trajectory
-
-Normalisation = Literal["group", "batch"]
+from dynamo.meta.conditional import ConditionalNorm, Normalisation
+from dynamo.meta.heads import Heads
+from dynamo.population.residual import IMAGE, LARGEST, RESNET34_DEPTHS, RESNET34_WIDTHS, STRIDES, thinned
+from dynamo.types import Reads, Trajectory
 
 IMAGES_AT_ONCE: Final = {"cpu": 128, "cuda": 4096}
 """Without gradients, no more images (points times items) than these go through the layers at once."""
-_EPSILON: Final = 1e-5
-
-
-class ConditionalNorm(nn.Module):
-    """What does theta change in the network? Maps are normalised, then scaled and shifted by linear maps of theta.
-
-    The scale is 1 + a + A theta, the shift b + B theta, per channel. Statistics of activations change with theta, so
-    running averages that were gathered over many points fit none of them: "group" normalises every image by itself
-    (group norm, Wu and He 2018) and has no statistics to go wrong, at the N points, between them, in training or
-    not. "batch" is the control: statistics of the batch and point at hand in training, running averages over all
-    points in evaluation.
-
-    Args:
-        channels: c.
-        dimensions: D.
-        kind: group or batch.
-        group_size: channels that are normalised together; lowered to the largest divisor of c.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, channels: int, dimensions: int, kind: Normalisation, group_size: int) -> None:
-        super().__init__()
-        self.groups = channels // max(size for size in range(1, group_size + 1) if channels % size == 0)
-        self.scale, self.shift = nn.Linear(dimensions, channels), nn.Linear(dimensions, channels)
-        for linear in (self.scale, self.shift):
-            nn.init.normal_(linear.weight, std=dimensions**-0.5)
-            nn.init.zeros_(linear.bias)
-        self.kind = kind
-        if kind == "batch":
-            self.register_buffer("running_mean", torch.zeros(channels))
-            self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, maps: Tensor, theta: Tensor) -> Tensor:
-        """Maps of the same B images at P points `[P * B, c, h, w]`, theta `[P, D]` -> maps of that shape."""
-        points = len(theta)
-        scale, shift = (part[:, None, :, None, None].to(maps) for part in (1 + self.scale(theta), self.shift(theta)))
-        # Autocast would widen group norm to float32, and what is kept for the backward pass with it; the kernel sums
-        # in float32 by itself.
-        with torch.autocast(maps.device.type, enabled=False):
-            normal = nnf.group_norm(maps, self.groups) if self.kind == "group" else self._by_batch(maps, points)
-            return torch.addcmul(shift, normal.unflatten(0, (points, -1)), scale).flatten(0, 1)
-
-    def _by_batch(self, maps: Tensor, points: int) -> Tensor:
-        """Batch norm with statistics per point in training; with the running averages, one for all, in evaluation."""
-        if not self.training:
-            evaluated: Tensor = nnf.batch_norm(maps, self.running_mean, self.running_var, eps=_EPSILON)
-            return evaluated
-        apart = maps.unflatten(0, (points, -1))
-        var, mean = torch.var_mean(apart, dim=(1, 3, 4), keepdim=True, correction=0)
-        with torch.no_grad():
-            self.running_mean.lerp_(mean.mean(0).flatten().to(self.running_mean), MOMENTUM)
-            self.running_var.lerp_(var.mean(0).flatten().to(self.running_var), MOMENTUM)
-        normal: Tensor = ((apart - mean) * (var + _EPSILON).rsqrt()).flatten(0, 1)
-        return normal
 
 
 class _Block(nn.Module):
@@ -107,9 +42,9 @@ class _Block(nn.Module):
 class ResidualMetaModel(nn.Module):
     """Which network stands at a point of the map? A ResNet whose norms theta sets (Figures 2, 4 and 10).
 
-    Depth is time: the states are the outputs of the four stages. All weights but the norms' scales and shifts are the
-    same at every point. Not given in the paper: that theta enters through the norms, and that these are group norms
-    (measured against batch norms; see `ConditionalNorm` and benchmarks/bench_normalisation.py).
+    Depth is time: the states are the outputs of its stages, four by default. All weights but the norms' scales and
+    shifts are the same at every point. Not given in the paper: that theta enters through the norms, and that these are
+    group norms (measured against batch norms; see `ConditionalNorm` and benchmarks/bench_normalisation.py).
 
     Memory of a training step: F keeps `numbers_kept(widths, depths)` numbers for every pair of point and image, 3.0
     million for a ResNet-34: 12 MB, 6 MB at bf16. L_hidden keeps another 123 thousand (the gaps, float32) and the step
@@ -122,16 +57,21 @@ class ResidualMetaModel(nn.Module):
         vocab_size: 0; linked from the data module, where 0 says that its items are images.
         classes: C of every task; G has one head per task.
         dimensions: D.
-        widths: channels of the four stages; at least those of the base models is advised.
-        depths: blocks of the four stages.
+        widths: channels of every stage; at least those of the base models is advised.
+        depths: blocks of every stage.
         normalisation: group, or batch as the control.
         group_size: channels that group norm takes together.
+        channels: of the images.
+        strides: of every stage, the first that of the stem; 1, 2, 2, 2, ... by default.
+        positions: `(h, w)` of every stage as the members have them, to which its maps are averaged; `()` where theirs
+            has no positions. By default those of 32x32 images with these strides, which are not averaged.
 
     Raises:
         ValueError: the data module's items are words, or an option is out of its range.
     """
 
     vocabulary = 0
+    reads: Reads = "images"
 
     def __init__(
         self,
@@ -142,24 +82,33 @@ class ResidualMetaModel(nn.Module):
         depths: Sequence[int] = RESNET34_DEPTHS,
         normalisation: Normalisation = "group",
         group_size: int = 16,
+        channels: int = 3,
+        strides: Sequence[int] | None = None,
+        positions: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         if vocab_size:
             raise ValueError("ResidualMetaModel reads images, the data module has words; use RecurrentMetaModel.")
-        check_stages(widths, depths)
-        if group_size < 1:
-            raise ValueError(f"group_size is {group_size}; it has to be at least 1.")
-        self.dimensions, self.hidden_sizes = dimensions, tuple(widths)
+        strides = strides or (STRIDES[0], *[STRIDES[1]] * (len(widths) - 1))
+        for name, values in (("widths", widths), ("depths", depths), ("strides", strides)):
+            check_stages(name, values, len(widths))
+        for name, value in (("group_size", group_size), ("channels", channels)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it has to be at least 1.")
+        self.dimensions, self.hidden_sizes, self.channels = dimensions, tuple(widths), channels
+        self.averaged = positions is not None
+        self.positions = tuple(tuple(one) for one in positions) if positions is not None else sides(strides)
         norm = (dimensions, normalisation, group_size)
-        self.stem = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
+        size = max(3, 2 * strides[0] - 1)  # wide enough that no pixel is passed over
+        self.stem = nn.Conv2d(channels, widths[0], size, strides[0], size // 2, bias=False)
         self.stem_norm = ConditionalNorm(widths[0], *norm)
         self.stages = nn.ModuleList()
         before = widths[0]
-        for width, depth, stride in zip(widths, depths, STRIDES, strict=True):
+        for width, depth, stride in zip(widths, depths, (1, *strides[1:]), strict=True):
             first = _Block(before, width, stride, norm)
             self.stages.append(nn.ModuleList([first, *(_Block(width, width, 1, norm) for _ in range(depth - 1))]))
             before = width
-        self.heads = nn.ModuleDict({task: nn.Linear(before, count) for task, count in classes.items()})
+        self.heads = Heads(before, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -167,21 +116,21 @@ class ResidualMetaModel(nn.Module):
     @property
     def classes(self) -> dict[str, int]:
         """C of every task."""
-        return {task: len(self.get_parameter(f"heads.{task}.bias")) for task in self.heads}
+        return self.heads.counts
 
     def forward(self, theta: Tensor, inputs: Tensor, task: str) -> Trajectory:
         """Run the networks at P points on the same images.
 
         Args:
             theta: points `[P, D]`.
-            inputs: images `[B, 3, 32, 32]`.
+            inputs: images `[B, channels, h, w]`.
             task: whose readout answers.
 
         Returns:
-            hidden four maps `[P, B, channels, h, w]` and output `[P, B, C]`.
+            hidden a map `[P, B, width, h, w]` of every stage, and output `[P, B, C]`.
 
         Raises:
-            ValueError: images of another size.
+            ValueError: images of other channels.
         """
         prepared = self.prepare(inputs)
         parts = [self.states(points, prepared) for points in self._tiles(theta, len(inputs))]
@@ -189,14 +138,20 @@ class ResidualMetaModel(nn.Module):
         return Trajectory(hidden, self.read_out(hidden[-1], task))
 
     def prepare(self, inputs: Tensor) -> Tensor:
-        """What do the images give to every network of the map alike? The stem's maps `[B, channels, 32, 32]`.
+        """What do the images give to every network of the map alike? The stem's maps `[B, width, h, w]`.
 
         Raises:
-            ValueError: images of another size.
+            ValueError: images of other channels, or of another size where no positions are set.
         """
-        check_images(inputs)
-        if inputs.dim() != 4:
-            raise ValueError(f"all points read the same images [B, 3, 32, 32], and were given {list(inputs.shape)}.")
+        if inputs.dim() != 4 or inputs.shape[1] != self.channels:
+            raise ValueError(
+                f"all points read the same images [B, {self.channels}, h, w], and were given {list(inputs.shape)}."
+            )
+        if not self.averaged and inputs.shape[-2:] != IMAGE[1:]:
+            raise ValueError(
+                f"all points read images of 32x32 pixels, and were given {list(inputs.shape)}; set positions to those "
+                "of the members' feature maps."
+            )
         maps: Tensor = self.stem(inputs.to(memory_format=torch.channels_last))
         return maps
 
@@ -208,15 +163,16 @@ class ResidualMetaModel(nn.Module):
             prepared: what `prepare` returns.
 
         Returns:
-            Four maps `[P, B, channels, h, w]`.
+            A map `[P, B, width, h, w]` of every stage.
         """
         points, hidden = len(theta), []
         maps = prepared.expand(points, *prepared.shape).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         maps = nnf.relu(self.stem_norm(maps, theta))
-        for stage in self.stages:
+        for stage, positions in zip(self.stages, self.positions, strict=True):
             for block in stage:  # type: ignore[attr-defined]
                 maps = block(maps, theta)
-            hidden.append(maps.unflatten(0, (points, -1)))
+            shown = nnf.adaptive_avg_pool2d(maps, positions or (1, 1)) if self.averaged else maps  # type: ignore[arg-type]
+            hidden.append(shown.unflatten(0, (points, -1)))
         return tuple(hidden)
 
     @torch.no_grad()
@@ -238,7 +194,7 @@ class ResidualMetaModel(nn.Module):
 
     def read_out(self, states: Tensor, task: str) -> Tensor:
         """G: the last stage's maps `[P, B, channels, h, w]` -> logits `[P, B, C]` of a task."""
-        return self.heads[task](states.mean((-2, -1)))  # type: ignore[no-any-return]
+        return self.heads(states.mean((-2, -1)), task)  # type: ignore[no-any-return]
 
     def _tiles(self, theta: Tensor, items: int) -> Sequence[Tensor]:
         """The points in parts that fit into caches; in one part where a graph is kept anyway."""
@@ -262,6 +218,23 @@ def numbers_kept(widths: Sequence[int], depths: Sequence[int]) -> int:
         kept += (6 * depth * width + (stride > 1) * (2 * width + before)) * side**2
         before = width
     return kept
+
+
+def check_stages(name: str, values: Sequence[int], count: int) -> None:
+    """Refuse what does not describe `count` stages; the ValueError names the option."""
+    largest = LARGEST.get(name, 16)
+    if not count or len(values) != count or not all(type(value) is int and 1 <= value <= largest for value in values):
+        wanted = f"{count or 'some'} whole numbers from 1 to {largest}, one per stage"
+        raise ValueError(f"{name} is {list(values[:9])}; it has to be {wanted}.")
+
+
+def sides(strides: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """How many positions has every stage of a network with these strides, on images of 32x32?"""
+    height, width, found = *IMAGE[1:], []
+    for stride in strides:
+        height, width = -(-height // stride), -(-width // stride)
+        found.append((height, width))
+    return tuple(found)
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:

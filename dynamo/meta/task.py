@@ -11,13 +11,12 @@ from torch import Tensor
 
 from dynamo.meta.alignment import AlignmentKind, alignments_of
 from dynamo.meta.calibration import calibrate
-from dynamo.meta.checks import check_data, check_inputs, check_options, check_readouts, check_stages
+from dynamo.meta.checks import check_data, check_inputs, check_network, check_options, check_readouts
 from dynamo.meta.comparison import Comparison, compared, first_member
 from dynamo.meta.draw import drawn_members
 from dynamo.meta.embedding import ModelEmbedding
 from dynamo.meta.losses import Distance
-from dynamo.meta.recurrent import RecurrentMetaModel
-from dynamo.meta.residual import ResidualMetaModel
+from dynamo.meta.matching import MetaModel, matching_network
 from dynamo.population.artifact import Population
 from dynamo.population.identity import IdentifiedTask, Identity, digest, fingerprint
 from dynamo.population.members import Member, group_means
@@ -27,7 +26,6 @@ from dynamo.population.sources import leave_out as without
 from dynamo.population.sources import load_populations
 from dynamo.types import TaskBatch, Trajectory
 
-MetaModel = RecurrentMetaModel | ResidualMetaModel
 REMEDY = "Lower the learning rate (lr, theta_lr) or the gradient clipping (clip)."
 
 
@@ -45,10 +43,10 @@ class MetaTask(IdentifiedTask):
     Args:
         population: folder of a trained population, a list of folders, or a pattern such as
             `runs/x/snapshots/*`; several are joined. In Python also a `Population`, which is used as it is.
-        vocab_size: number of token ids, 0 for images; linked from the data.
+        vocab_size: number of token ids, 0 where the items are no words; linked from the data.
         groups: take only the members of these groups, and call the groups so: `{100%: GRU}`; all by default.
         leave_out: names of members that the map does without, to be put on it afterwards (`dynamo analyze embed`).
-        network: F and G: `RecurrentMetaModel` for recurrent networks, `ResidualMetaModel` for residual ones.
+        network: F and G, see `dynamo.meta`; by default one that matches the members (`dynamo.meta.matching`).
         dimensions: D.
         alignment: V_n: affine, identity or mlp.
         distance: d in L_hidden: l2 or l1.
@@ -73,10 +71,10 @@ class MetaTask(IdentifiedTask):
     def __init__(
         self,
         population: str | list[str] | Population,
-        vocab_size: int,
+        vocab_size: int = 0,
         groups: dict[str, str] | None = None,
         leave_out: list[str] | None = None,
-        network: Callable[[int, Mapping[str, int], int], MetaModel] = RecurrentMetaModel,
+        network: Callable[[int, Mapping[str, int], int], MetaModel] | None = None,
         dimensions: int = 16,
         alignment: AlignmentKind = "affine",
         distance: Distance = "l2",
@@ -107,9 +105,13 @@ class MetaTask(IdentifiedTask):
         self.lr, self.theta_lr, self.alignment_weight_decay = lr, theta_lr, alignment_weight_decay
         self.clip, self.schedule, self.warmup_steps, self.seed = clip, schedule, warmup_steps, seed
         classes = {t: b.classes for t, b in zip(self.population.tasks, self.population.bundles, strict=True)}
-        self.network = network(vocab_size, classes, dimensions)
-        sizes: tuple[int, ...] = self.network.hidden_sizes
-        check_stages(self.population, sizes, type(self.network).__name__)
+        self.network: MetaModel
+        if network is None:
+            self.network = matching_network(self.population, vocab_size, classes, dimensions)
+        else:
+            self.network = network(vocab_size, classes, dimensions)
+        check_network(self.population, self.network)
+        sizes = self.network.hidden_sizes
         self.embedding = ModelEmbedding(len(self.population), dimensions)
         self.alignment = alignment
         self.alignments = alignments_of(alignment, self.population, sizes)
@@ -252,4 +254,6 @@ class MetaTask(IdentifiedTask):
 
     def _check_data(self) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        check_data(self.population, getattr(data, "fingerprint", {}), getattr(data, "classes", self.population.tasks))
+        items = data.calibration_batch(2)
+        tasks = getattr(data, "classes", items)
+        check_data(self.population, getattr(data, "fingerprint", {}), tasks, items)

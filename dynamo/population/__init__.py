@@ -4,7 +4,8 @@ from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member, MemberGroup
-from dynamo.population.modules import ModuleBundle, Observe, ReadOut
+from dynamo.population.modules import ModuleBundle
+from dynamo.population.observation import Observe, ReadOut, observe
 from dynamo.population.optimisation import DivergenceError
 from dynamo.population.recurrent import RecurrentBundle, RecurrentClassifier
 from dynamo.population.residual import ResidualBundle, ResidualClassifier
@@ -27,4 +28,5 @@ __all__ = [
     "ResidualBundle",
     "ResidualClassifier",
     "load_populations",
+    "observe",
 ]

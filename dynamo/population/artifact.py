@@ -19,7 +19,7 @@ from dynamo.population.bundle_file import check_storable, read_bundle, write_bun
 from dynamo.population.intake import take_in
 from dynamo.population.manifest import NAME, Manifest, PopulationError
 from dynamo.population.members import Member
-from dynamo.population.modules import Observe, Probe, ReadOut, call
+from dynamo.population.observation import Observe, Probe, ReadOut, call, reader
 from dynamo.population.parts import KEY, complete
 from dynamo.types import TaskBatch, Trajectory
 
@@ -126,7 +126,7 @@ class Population:
         modules: Iterable[nn.Module],
         observe: Observe | None = None,
         *,
-        read_out: ReadOut | None = None,
+        read_out: ReadOut | str | None = None,
         example: Tensor | None = None,
         names: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
@@ -134,19 +134,24 @@ class Population:
         class_names: Mapping[str, Sequence[str]] | None = None,
         fingerprint: Mapping[str, str] | None = None,
     ) -> Population:
-        """Bring your own networks: trained modules of any make, states and logits at every step.
+        """Bring your own networks: trained modules of any make.
 
         They are copied and left as they were found. `RecurrentClassifier`s without `observe` run batched and can be
         saved; all others run one after the other in evaluation mode, and live in memory only. Members stand bundle
-        after bundle, the order of theta: networks of one task and equal sizes (and, where they run batched,
-        architecture) together, in the order given. At a real step a network must not be moved by padding to its right.
+        after bundle, the order of theta: networks of one task and form (and, where they run batched, architecture)
+        together, in the order given. What reads step by step must not know what is to come.
 
         Args:
             modules: the networks.
-            observe: a module and inputs `[B, T]` -> hidden states `[B, T, H]` and logits `[B, T, C]`; without it,
-                their forward returns both.
-            read_out: a module and hidden states `[B, T, H]` -> logits; needed only where lambda is 0.
-            example: a few real token ids `[B, T]`, B and T different, that all networks can read.
+            observe: how to look into them: `dynamo.observe("layer1", "layer2")`, or a function of a module and inputs.
+                It returns the states of a stage or of several, and logits (None without answers): of token ids
+                `[B, T]` and signals `[B, T, F]` states `[B, T, H]` and logits `[B, T, C]` or `[B, C]`; of vectors
+                `[B, F]` and images `[B, channels, h, w]` states `[B, H]` or `[B, channels, h, w]` and logits `[B, C]`.
+                Without it, their forward returns both. Bare `nn.LSTM`, `nn.GRU` and `nn.RNN` have states alone.
+            read_out: the layer, or a function of a module and states of the last stage, that gives logits; needed
+                where lambda is 0, and where a network that reads step by step answers only once but ought to be
+                compared at every step.
+            example: a few real inputs, B and T different, that all networks can read; else three token ids.
             names: one per network; `GROUP-0`, `GROUP-1`, ... by default.
             groups: one per network; by default its architecture or class.
             task: what they were trained on, all or each.
@@ -156,7 +161,7 @@ class Population:
         Raises:
             PopulationError: a network cannot be studied, or names and groups do not fit; the message names it.
         """
-        probe = Probe(observe or call, read_out)
+        probe = Probe(observe or call, reader(read_out) if isinstance(read_out, str) else read_out)
         bundles, members = take_in(modules, probe, example, names, groups, task, class_names or {})
         return cls(bundles, members, fingerprint=fingerprint, class_names=class_names)
 
@@ -275,12 +280,7 @@ class Population:
         )
 
     def with_accuracies(self, stage: str, accuracies: Sequence[float]) -> Population:
-        """The same population whose members know their accuracy on a stage ("val" or "test").
-
-        Args:
-            stage: which split was measured.
-            accuracies: `[N]`, in the order of the members; NaN where no item was read.
-        """
+        """The same population whose members know their accuracies `[N]` on a stage, val or test; NaN: unknown."""
         known: Iterator[dict[str, Any]] = (
             {f"{stage}_accuracy": value if math.isfinite(value) else None} for value in accuracies
         )

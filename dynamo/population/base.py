@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Self
 
 import torch
 from torch import Tensor, nn
 
-from dynamo.types import TaskBatch, Trajectory
+from dynamo.types import Reads, TaskBatch, Trajectory
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """Logits `[n, B, C]` and the targets of a `TaskBatch` -> every network's loss `[n]`."""
@@ -31,7 +31,7 @@ class Bundle(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    reads: ClassVar[Literal["tokens", "images"]] = "tokens"
+    reads: Reads = "tokens"
     count: int
 
     @property
@@ -50,9 +50,14 @@ class Bundle(nn.Module, ABC):
         """How many features each stage of `Trajectory.hidden` has: `(H,)` for a recurrent network."""
 
     @property
+    def positions(self) -> tuple[tuple[int, ...], ...]:
+        """Of every stage: `(h, w)` of a feature map, `()` of anything else."""
+        return ((),) * len(self.hidden_sizes)
+
+    @property
     @abstractmethod
     def classes(self) -> int:
-        """C, the number of classes of the readout."""
+        """C, the number of classes of the readout; 0 where there is none."""
 
     @property
     def has_readout(self) -> bool:

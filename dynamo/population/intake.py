@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from dynamo.population.base import Bundle
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member
-from dynamo.population.modules import ModuleBundle, Probe, answer, call, copies, look, precision
+from dynamo.population.modules import ModuleBundle, copies
+from dynamo.population.observation import Form, Probe, Seen, answer, call, look, precision
 from dynamo.population.recurrent import RecurrentBundle, RecurrentClassifier
+from dynamo.types import TaskBatch
 
 EXAMPLE = ((1, 2, 1), (2, 2, 1))
 """Token ids of real words in any vocabulary, no padding; B and T differ, so that mixed-up axes show."""
@@ -38,48 +40,53 @@ def take_in(
     given = _networks(modules)
     members = _members(given, names, groups, task)
     if not callable(probe.observe):
-        raise PopulationError("observe has to be a function of a module and its inputs.")
+        raise PopulationError(
+            "observe has to be a function of a module and its inputs, as dynamo.observe(...) makes it."
+        )
     example = torch.tensor(EXAMPLE) if example is None else example
-    if not isinstance(example, Tensor) or example.dim() != 2 or 0 in example.shape:
-        raise PopulationError("example has to be a tensor of a few token ids, [B, T].")
+    if not isinstance(example, Tensor) or example.dim() not in (2, 3, 4) or 0 in example.shape:
+        raise PopulationError(
+            "example has to be a tensor of a few inputs: token ids [B, T], signals [B, T, F], vectors [B, F] or images "
+            "[B, channels, h, w]."
+        )
     device = next((p.device for module in given for p in module.parameters()), torch.device("cpu"))
     alike: dict[Hashable, list[tuple[nn.Module, Member]]] = {}
-    sizes: dict[Hashable, tuple[int, int]] = {}
+    forms: dict[Hashable, Form] = {}
     for index, copy in enumerate(copies(given)):
         name, member = f"modules[{index}] ({type(copy).__name__})", members[index]
         copy.to(device).requires_grad_(False).eval()
-        found = examine(copy, probe, example.to(device), name)
+        form = examine(copy, probe, example.to(device), name)
         called = class_names.get(member.task)
-        if called is not None and len(called) != found[1]:
+        if called is not None and len(called) != form.classes:
             raise PopulationError(
-                f"{name} has {found[1]} classes, class_names names {len(called)} for task {member.task!r}."
+                f"{name} has {form.classes} classes, class_names names {len(called)} for task {member.task!r}."
             )
-        key = (member.task, *found, _recipe(copy, probe))
-        sizes[key] = found
+        key = (member.task, form, _recipe(copy, probe))
+        forms[key] = form
         alike.setdefault(key, []).append((copy, member))
-    bundles = [_bundle([network for network, _ in part], probe, *sizes[key]) for key, part in alike.items()]
+    bundles = [_bundle([network for network, _ in part], probe, forms[key]) for key, part in alike.items()]
     return [bundle.to(device) for bundle in bundles], [[member for _, member in part] for part in alike.values()]
 
 
 @torch.no_grad()
-def examine(module: nn.Module, probe: Probe, example: Tensor, name: str) -> tuple[int, int]:
+def examine(module: nn.Module, probe: Probe, example: Tensor, name: str) -> Form:
     """Can this network be studied?
 
     Args:
         module: in evaluation mode.
         probe: how to look into it.
-        example: inputs `[B, T]`.
+        example: a few inputs.
         name: what errors call it.
 
     Returns:
-        Its hidden size H and its number of classes C.
+        What kind of network it is.
 
     Raises:
-        PopulationError: it fails, is not finite, or its states are not a function of one item alone and of what was
-            read so far, whatever padding follows.
+        PopulationError: it fails, is not finite, or its states are not a function of one item alone and, where it reads
+            step by step, of what was read so far, whatever padding follows.
     """
-    hidden, logits = look(module, probe, example, name)
-    if logits.shape[2] < 2:
+    seen = look(module, probe, example, name)
+    if seen.form.classes == 1:
         raise PopulationError(
             f"{name} has a single logit; observe has to return one for each class, for a yes-no network y "
             "torch.cat([torch.zeros_like(y), y], dim=-1)."
@@ -87,32 +94,67 @@ def examine(module: nn.Module, probe: Probe, example: Tensor, name: str) -> tupl
     for what, weight in module.named_parameters():
         if not weight.isfinite().all():
             raise PopulationError(f"{name} has weights ({what}) that are not finite numbers.")
-    if not (hidden.isfinite().all() and logits.isfinite().all()):
+    if not all(part.isfinite().all() for part in (*seen.hidden, seen.output)):
         raise PopulationError(f"{name} has hidden states or logits that are not finite numbers.")
     tolerance = max(1e-3, 8 * torch.finfo(precision(module)).eps)
-    alone = zip(*(look(module, probe, item, name) for item in example.split(1)), strict=True)
-    for together, parts in zip((hidden, logits), alone, strict=True):
-        if (together - torch.cat(parts)).abs().max() > tolerance * together.abs().max():
-            raise PopulationError(
-                f"{name} answers differently where items come one by one: items have to be the first axis "
-                "(batch_first=True), to be begun anew each time, and to meet no dropout in evaluation mode."
-            )
-    padded = torch.cat([example, example.new_zeros(len(example), 1)], dim=1)
-    for before, after in zip((hidden, logits), look(module, probe, padded, name), strict=True):
-        if (before - after[:, :-1]).abs().max() > tolerance * before.abs().max():
-            raise PopulationError(
-                f"{name} answers differently at the same steps where padding (0) follows: a state may depend only on "
-                "what was read so far, so make it read in one direction (bidirectional=False, or a causal mask) and "
-                "let padding stand on the right."
-            )
-    if probe.read_out is not None:
-        told = answer(module, probe.read_out, hidden, name)
-        if told.shape != logits.shape or (told.softmax(-1) - logits.softmax(-1)).abs().max() > tolerance:
-            raise PopulationError(
-                f"{name}: read_out does not say of its hidden states what the network itself says; it has to return "
-                "the logits [B, T, C] that belong to hidden states [B, T, H]."
-            )
-    return hidden.shape[2], logits.shape[2]
+    alone = [look(module, probe, item, name) for item in example.split(1)]
+    parts = [*zip(*(one.hidden for one in alone), strict=True), tuple(one.output for one in alone)]
+    if _differ((*seen.hidden, seen.output), [torch.cat(part) for part in parts], tolerance):
+        raise PopulationError(
+            f"{name} answers differently where items come one by one: items have to be the first axis "
+            "(batch_first=True), to be begun anew each time, and to meet no dropout in evaluation mode."
+        )
+    if TaskBatch(example, example, example).sequential and example.shape[1] > 1:
+        _check_causal(module, probe, example, seen, tolerance, name)
+    if probe.read_out is not None and seen.form.classes:
+        states = seen.hidden[-1]
+        flat = seen.form.positions[-1] == () and states.dim() == 4
+        _check_readout(module, probe, states.flatten(1) if flat else states, seen.output, tolerance, name)
+        own = _own_answer(module, probe, example)
+        if seen.form.stepwise and own is not None:
+            _check_readout(module, probe, states[:, -1:], own.unsqueeze(1), tolerance, name)
+    return seen.form
+
+
+def _check_causal(module: nn.Module, probe: Probe, example: Tensor, seen: Seen, tolerance: float, name: str) -> None:
+    """Refuse a network whose states know what is to come: with another last step, those before it have to stay."""
+    other = torch.cat([example[:, :-1], torch.zeros_like(example[:, -1:])], dim=1)
+    after = look(module, probe, other, name)
+    shown = [*zip(seen.hidden, after.hidden, strict=True)] + [(seen.output, after.output)] * seen.form.stepwise
+    if any(_differ([before[:, :-1]], [now[:, :-1]], tolerance) for before, now in shown):
+        raise PopulationError(
+            f"{name} answers differently at the same steps where something else (0, padding) follows: a state may "
+            "depend only on what was read so far, so make it read in one direction (bidirectional=False, or a causal "
+            "mask) and let padding stand on the right."
+        )
+
+
+def _check_readout(
+    module: nn.Module, probe: Probe, states: Tensor, logits: Tensor, tolerance: float, name: str
+) -> None:
+    """Refuse a readout that does not say of the network's states what the network says."""
+    assert probe.read_out is not None
+    told = answer(module, probe.read_out, states, name)
+    if told.shape != logits.shape or (told.softmax(-1) - logits.softmax(-1)).abs().max() > tolerance:
+        raise PopulationError(
+            f"{name}: read_out does not say of its hidden states what the network itself says; it has to return "
+            f"the logits {list(logits.shape)} that belong to states {list(states.shape)} of the last stage."
+        )
+
+
+def _own_answer(module: nn.Module, probe: Probe, example: Tensor) -> Tensor | None:
+    """What a network that answers once says after the last step `[B, C]`; None of one that answers at every step."""
+    own = look(module, Probe(probe.observe), example, "")
+    return None if own.form.stepwise else own.output
+
+
+def _differ(before: Sequence[Tensor], after: Sequence[Tensor], tolerance: float) -> bool:
+    """Whether tensors that ought to be equal are not, by more than a share of their size."""
+    return any(
+        bool((one - other).abs().max() > tolerance * one.abs().max())
+        for one, other in zip(before, after, strict=True)
+        if one.numel()
+    )
 
 
 def _networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
@@ -172,8 +214,8 @@ def _is_hooked(module: nn.Module) -> bool:
     return any(vars(part).get(name) for part in module.modules() for name in added)
 
 
-def _bundle(networks: Sequence[nn.Module], probe: Probe, hidden_size: int, classes: int) -> Bundle:
+def _bundle(networks: Sequence[nn.Module], probe: Probe, form: Form) -> Bundle:
     """Networks that are alike as one bundle."""
     if _recipe(networks[0], probe) is None:
-        return ModuleBundle(networks, [probe] * len(networks), hidden_size, classes)
+        return ModuleBundle(networks, [probe] * len(networks), form)
     return RecurrentBundle.from_modules([n for n in networks if isinstance(n, RecurrentClassifier)])

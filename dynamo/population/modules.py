@@ -1,69 +1,48 @@
-"""Networks of anybody's make, run one after the other: `ModuleBundle`, and `Probe`, how one looks into them."""
+"""Networks of anybody's make, run one after the other: `ModuleBundle`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import torch
 from torch import Tensor, nn
 
 from dynamo.population.base import Bundle, weighted_mean
 from dynamo.population.manifest import PopulationError
+from dynamo.population.observation import Form, Probe, Seen, answer, look
 from dynamo.types import TaskBatch, Trajectory
 
-Observe = Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
-"""A module and inputs `[B, T]` -> its hidden states `[B, T, H]` and its logits `[B, T, C]` at every step."""
-
-ReadOut = Callable[[nn.Module, Tensor], Tensor]
-"""A module and hidden states `[B, T, H]`, which may come from elsewhere -> logits `[B, T, C]`."""
-
-
-def call(module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """The `Observe` of modules whose forward returns hidden states and logits by itself."""
-    seen: tuple[Tensor, Tensor] = module(inputs)
-    return seen
-
-
-@dataclass(frozen=True)
-class Probe:
-    """How does one look into a network?
-
-    Attributes:
-        observe: gives hidden states and logits at every step.
-        read_out: the network's readout alone; asked for only where lambda = 0.
-    """
-
-    observe: Observe = call
-    read_out: ReadOut | None = None
+DIMENSIONS: Final = {"tokens": 2, "signals": 3, "vectors": 2, "images": 4}
+"""Of inputs that all networks share."""
 
 
 class ModuleBundle(Bundle):
     """How do networks of anybody's make run as a bundle? One after the other, without gradients, in evaluation mode.
 
-    They may be of different classes and architectures, as long as hidden states and logits have the same widths. States
-    and logits are handed on in float32, the precision of meta-models, whatever the networks compute in.
+    They may be of different classes and architectures, as long as they are of one form: what they read, how many
+    units their stages have, how many classes. States and logits are handed on in float32, the precision of
+    meta-models, whatever the networks compute in.
 
     Args:
         modules: taken over, not copied: they are frozen and stay in evaluation mode. `Population.from_modules`
             hands in copies.
         probes: how to look into each of them.
-        hidden_size: H.
-        classes: C.
+        form: what kind of networks they are.
     """
 
     kind: ClassVar[str] = "modules"
 
-    def __init__(self, modules: Sequence[nn.Module], probes: Sequence[Probe], hidden_size: int, classes: int) -> None:
+    def __init__(self, modules: Sequence[nn.Module], probes: Sequence[Probe], form: Form) -> None:
         super().__init__()
         if len(probes) != len(modules):
             raise ValueError(f"{len(modules)} modules were given {len(probes)} probes; each needs one.")
         self.count = len(modules)
         self.networks = nn.ModuleList(modules)
         self.probes = tuple(probes)
-        self._sizes = (hidden_size, classes)
+        self.form = form
+        self.reads = form.reads
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -73,7 +52,7 @@ class ModuleBundle(Bundle):
     @property
     def settings(self) -> dict[str, Any]:
         """See `Bundle.settings`; what two bundles must share to be joined, though no network can be built from it."""
-        return {"hidden_size": self._sizes[0], "classes": self._sizes[1]}
+        return self.form._asdict()
 
     @classmethod
     def build(cls, count: int, settings: dict[str, Any]) -> Self:
@@ -89,12 +68,17 @@ class ModuleBundle(Bundle):
     @property
     def hidden_sizes(self) -> tuple[int, ...]:
         """See `Bundle.hidden_sizes`."""
-        return self._sizes[:1]
+        return self.form.hidden_sizes
+
+    @property
+    def positions(self) -> tuple[tuple[int, ...], ...]:
+        """See `Bundle.positions`."""
+        return self.form.positions
 
     @property
     def classes(self) -> int:
-        """C."""
-        return self._sizes[1]
+        """C; 0 where the networks have no answers."""
+        return self.form.classes
 
     @property
     def has_readout(self) -> bool:
@@ -103,42 +87,52 @@ class ModuleBundle(Bundle):
 
     @torch.no_grad()
     def forward(self, batch: TaskBatch, select: Tensor | None = None) -> Trajectory:
-        """See `Bundle.forward`; hidden `([n, B, T, H],)` and output `[n, B, T, C]`.
+        """See `Bundle.forward`; hidden `[n, B, T, H]`, or maps, of every stage.
 
         Raises:
-            PopulationError: a network fails, or returns what is not of this form.
+            PopulationError: a network fails, or does not show what it showed when it was taken in.
         """
         chosen = self._chosen(select)
-        inputs = list(batch.inputs) if batch.inputs.dim() == 3 else [batch.inputs] * len(chosen)
-        if len(inputs) != len(chosen):
-            raise ValueError(f"{len(chosen)} networks were given items for {len(inputs)}; each needs its own.")
-        hidden, output = [], []
-        for index, items in zip(chosen, inputs, strict=True):
-            name = _name(index, self.networks[index])
-            states, logits = look(self.networks[index], self.probes[index], items, name)
-            if (states.shape[2], logits.shape[2]) != self._sizes:
-                raise PopulationError(
-                    f"{name} has {states.shape[2]} hidden units and {logits.shape[2]} classes, its bundle "
-                    f"{self._sizes[0]} and {self._sizes[1]}; both have to be the same on all inputs."
-                )
-            hidden.append(states)
-            output.append(logits)
-        return Trajectory((torch.stack(hidden),), torch.stack(output))
+        if batch.inputs.dim() == DIMENSIONS[self.reads] + 1:
+            lengths = batch.lengths.expand(batch.inputs.shape[:2])
+            each = [batch._replace(inputs=own, lengths=n) for own, n in zip(batch.inputs, lengths, strict=True)]
+        else:
+            each = [batch] * len(chosen)
+        if len(each) != len(chosen):
+            raise ValueError(f"{len(chosen)} networks were given items for {len(each)}; each needs its own.")
+        seen = [self._look(index, items) for index, items in zip(chosen, each, strict=True)]
+        hidden = tuple(torch.stack(stage) for stage in zip(*(one.hidden for one in seen), strict=True))
+        return Trajectory(hidden, torch.stack([one.output for one in seen]))
+
+    def _look(self, index: int, items: TaskBatch) -> Seen:
+        """What one network does. One that answers once reads every item without the padding that follows it."""
+        network, probe, name = self.networks[index], self.probes[index], _name(index, self.networks[index])
+        seen = _as(self.form, look(network, probe, items.inputs, name), name)
+        if self.form.stepwise or not items.sequential or not self.classes:
+            return seen
+        for length in items.lengths.unique().tolist():
+            if length < items.inputs.shape[1]:
+                chosen = items.lengths == length
+                alone = _as(self.form, look(network, probe, items.inputs[chosen, :length], name), name)
+                seen.output[chosen] = alone.output
+        return seen
 
     @torch.no_grad()
     def read_out(self, hidden: Tensor, select: Tensor | None = None) -> Tensor:
-        """See `Bundle.read_out`; `[n, B, T, H]` -> `[n, B, T, C]`, by the `read_out` that came with the networks.
+        """See `Bundle.read_out`; by the `read_out` that came with the networks.
 
         Raises:
             PopulationError: none came with them.
         """
+        flat = self.form.positions[-1] == () and hidden.dim() == 5  # a layer without positions: one of them
         logits = []
-        for index, states in zip(self._chosen(select), hidden, strict=True):
+        for index, states in zip(self._chosen(select), hidden.flatten(2) if flat else hidden, strict=True):
             network, probe = self.networks[index], self.probes[index]
             if probe.read_out is None:
                 raise PopulationError(
                     f"{_name(index, network)} has no readout that could answer for other states; give read_out to "
-                    "Population.from_modules, e.g. read_out=lambda module, hidden: module.readout(hidden)."
+                    "Population.from_modules: the name of the layer, or a function such as "
+                    "lambda module, hidden: module.readout(hidden)."
                 )
             logits.append(answer(network, probe.read_out, states, _name(index, network)))
         return torch.stack(logits)
@@ -151,7 +145,7 @@ class ModuleBundle(Bundle):
         """See `Bundle.join`.
 
         Raises:
-            PopulationError: another one is no `ModuleBundle`, or of other sizes.
+            PopulationError: another one is no `ModuleBundle`, or of another form.
         """
         networks, probes = list(self.networks), list(self.probes)
         for other in others:
@@ -159,12 +153,12 @@ class ModuleBundle(Bundle):
                 raise PopulationError(f"A bundle of kind {other.kind!r} {other.settings} cannot join {self.settings}.")
             networks += other.networks
             probes += other.probes
-        return type(self)(copies(networks), probes, *self._sizes)
+        return type(self)(copies(networks), probes, self.form)
 
     def take(self, indices: Sequence[int]) -> Self:
         """See `Bundle.take`."""
         chosen = [int(index) for index in indices]
-        return type(self)(copies([self.networks[i] for i in chosen]), [self.probes[i] for i in chosen], *self._sizes)
+        return type(self)(copies([self.networks[i] for i in chosen]), [self.probes[i] for i in chosen], self.form)
 
     @torch.no_grad()
     def averaged(self, shares: Sequence[float] | None = None) -> Self:
@@ -207,53 +201,17 @@ def copies(modules: Sequence[nn.Module]) -> list[nn.Module]:
     return made
 
 
-def look(module: nn.Module, probe: Probe, inputs: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """What does one network do on inputs `[B, T]`?
-
-    Args:
-        module: the network.
-        probe: how to look into it.
-        inputs: token ids `[B, T]`.
-        name: what errors call it.
-
-    Returns:
-        Hidden states `[B, T, H]` and logits `[B, T, C]`, float32.
-
-    Raises:
-        PopulationError: it fails, or does not return two tensors of these shapes.
-    """
-    by_forward = probe.observe is call
-    remedy = "give observe, a function of module and inputs that returns" if by_forward else "observe has to return"
-    remedy += " hidden states [B, T, H] and logits [B, T, C] at every step"
-    culprit = "its forward" if by_forward else "observe"
-    try:
-        seen = probe.observe(module, inputs)
-    except Exception as error:
-        raise PopulationError(f"{name} cannot be run on inputs {list(inputs.shape)}: {error}; {remedy}.") from error
-    if not isinstance(seen, tuple | list) or len(seen) != 2 or not all(isinstance(part, Tensor) for part in seen):
-        kinds = [type(part).__name__ for part in seen] if isinstance(seen, tuple | list) else [type(seen).__name__]
-        raise PopulationError(f"{name}: {culprit} returns {', '.join(kinds) or 'nothing'}; {remedy}.")
-    hidden, logits = seen
-    if not (hidden.is_floating_point() and logits.is_floating_point()):
-        raise PopulationError(f"{name}: {culprit} returns {hidden.dtype} and {logits.dtype}, not floats; {remedy}.")
-    if hidden.dim() != 3 or logits.dim() != 3 or not hidden.shape[:2] == logits.shape[:2] == inputs.shape:
-        raise PopulationError(
-            f"{name}: for inputs {list(inputs.shape)}, {culprit} returns hidden states {list(hidden.shape)} and logits "
-            f"{list(logits.shape)}; {remedy}, items first."
-        )
-    return hidden.float(), logits.float()
-
-
-def answer(module: nn.Module, read_out: ReadOut, hidden: Tensor, name: str) -> Tensor:
-    """What does one network's readout say of hidden states `[B, T, H]`? Logits `[B, T, C]`, float32.
-
-    Raises:
-        PopulationError: the readout fails, or returns no tensor.
-    """
-    try:
-        return read_out(module, hidden.to(precision(module))).float()
-    except Exception as error:
-        raise PopulationError(f"{name}: read_out fails on hidden states {list(hidden.shape)}: {error}") from error
+def _as(form: Form, seen: Seen, name: str) -> Seen:
+    """What a network showed, if it is of its bundle's form; at a single step one answer is the answer at every step."""
+    output = seen.output
+    if seen.form.stepwise != form.stepwise and seen.hidden[0].shape[1] == 1:
+        output = output.unsqueeze(1) if form.stepwise else output.squeeze(1)
+        seen = Seen(seen.hidden, output, seen.form._replace(stepwise=form.stepwise))
+    if seen.form != form:
+        names = [field for field in form._fields if getattr(form, field) != getattr(seen.form, field)]
+        told = ", ".join(f"{field} {getattr(seen.form, field)} in place of {getattr(form, field)}" for field in names)
+        raise PopulationError(f"{name} shows something else than when it was taken in: {told}.")
+    return seen
 
 
 def _name(index: int, module: nn.Module) -> str:
@@ -263,8 +221,3 @@ def _name(index: int, module: nn.Module) -> str:
 def _weights(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by name, shared ones under each of their names."""
     return dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
-
-
-def precision(module: nn.Module) -> torch.dtype:
-    """What a network computes in: the type of its first float parameter, float32 where it has none."""
-    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Self
 
 import torch
 import torch.nn.functional as nnf
@@ -162,7 +162,8 @@ class ResidualBundle(Bundle):
     """
 
     kind: ClassVar[str] = "residual"
-    reads: ClassVar[Literal["tokens", "images"]] = "images"
+    reads = "images"
+    positions = tuple((IMAGE[1] // step, IMAGE[2] // step) for step in (1, 2, 4, 8))
 
     def __init__(
         self,

@@ -242,7 +242,7 @@ def test_likelihood_decides_between_equals_only() -> None:
 class Bowl:
     """Network at theta says class 1 with a logit that is highest at `top`: accuracy alone cannot find it."""
 
-    dimensions, classes, vocabulary = 2, MappingProxyType({"t": 2}), 2
+    dimensions, classes, vocabulary, reads = 2, MappingProxyType({"t": 2}), 2, "tokens"
     top = torch.tensor([0.7, -0.2])
 
     def prepare(self, inputs: Tensor) -> Tensor:
@@ -255,7 +255,7 @@ class Bowl:
 
 def test_the_best_point_lies_beyond_the_grid() -> None:
     network, theta = Bowl(), torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    batches = [{"t": TaskBatch(torch.ones(4, 2), torch.tensor([1, 1, 1, 0]), torch.tensor([2, 2, 1, 2]))}]
+    batches = [{"t": TaskBatch(torch.ones(4, 2).long(), torch.tensor([1, 1, 1, 0]), torch.tensor([2, 2, 1, 2]))}]
     grid = plane_grid(theta, size=3, margin=0.0)
     found = {"t": answers_at(network, grid.points, "t", batches)}
     search = best_point(network, theta, grid.points, found, {"t": 0.5}, batches, rounds=12, seed=3)

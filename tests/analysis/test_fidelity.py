@@ -36,7 +36,7 @@ def _batch(items: int, seed: int, offset: float = 0.0) -> Batch:
 
     lengths = torch.randint(1, T + 1, (items,), generator=generator)
     targets = torch.randint(0, C, (items,), generator=generator)
-    steps = TaskBatch(torch.zeros(items, T), targets, lengths).real_steps()
+    steps = TaskBatch(torch.zeros(items, T, dtype=torch.int64), targets, lengths).real_steps()
     padding = ~steps[None, :, :, None]
     hidden = normal(N, items, T, H) * torch.arange(1, N + 1)[:, None, None, None] + offset + seed
     output = normal(N, items, T, C)

@@ -269,7 +269,7 @@ def test_what_cannot_be_fitted_is_refused(data: SyntheticSentimentDataModule) ->
 def test_other_stages_and_still_states_are_refused(data: SyntheticSentimentDataModule) -> None:
     source, population = planted(torch.randn(2, 2))
     pictures = ResidualBundle(1, [4, 4, 4, 4], [1, 1, 1, 1], 2)
-    with pytest.raises(PopulationError, match="'r' has 4 stages of states, a RecurrentMetaModel has 1"):
+    with pytest.raises(PopulationError, match="'r' reads images, a RecurrentMetaModel reads tokens"):
         embed(source, Population([pictures], [[Member("r", "r", TASK)]]), data, Fit())
     with torch.no_grad():
         for parameter in population.bundles[0].parameters():

@@ -14,7 +14,8 @@ from dynamo.analysis.semi_supervised import _minibatches, draw_labels, search, s
 from dynamo.meta.recurrent import Conditioning, RecurrentMetaModel
 from dynamo.meta.residual import ResidualMetaModel
 from dynamo.population.base import last_step
-from dynamo.population.modules import ModuleBundle, Probe
+from dynamo.population.modules import ModuleBundle
+from dynamo.population.observation import Form, Probe
 from dynamo.population.optimisation import DivergenceError
 from dynamo.population.recurrent import Architecture, RecurrentBundle
 from dynamo.population.residual import ResidualBundle
@@ -368,7 +369,7 @@ def test_from_scratch_residual_networks_learn_their_own_images() -> None:
 
 
 def test_from_scratch_refuses_networks_that_it_cannot_train() -> None:
-    bundle = ModuleBundle([fresh(1).member(0)], [Probe()], 6, 2)
+    bundle = ModuleBundle([fresh(1).member(0)], [Probe()], Form("tokens", (), (6,), ((),), 2, stepwise=True))
     with pytest.raises(ValueError, match="needs networks of ours, not a ModuleBundle"):
         train_from_scratch(bundle, [separable(9, seed=1)])
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dynamo.analysis.word_scores import Lexicon, base_word_effects, lexicon, polarities, word_effects, word_scores
 from dynamo.meta.recurrent import Conditioning, RecurrentMetaModel
-from dynamo.population.modules import ModuleBundle, Probe
+from dynamo.population.modules import ModuleBundle
+from dynamo.population.observation import Form, Probe
 from dynamo.population.recurrent import Architecture, RecurrentBundle
 from dynamo.types import TaskBatch
 
@@ -219,7 +220,11 @@ def test_refuses_members_that_there_are_not() -> None:
 
 def test_refuses_networks_of_which_no_step_is_known() -> None:
     settings = {"architecture": "gru", "vocab_size": 12, "embedding_size": 6, "hidden_size": 5, "classes": 2}
-    bundle = ModuleBundle([RecurrentBundle.build(1, settings).member(0)] * 3, [Probe()] * 3, 5, 2)
+    bundle = ModuleBundle(
+        [RecurrentBundle.build(1, settings).member(0)] * 3,
+        [Probe()] * 3,
+        Form("tokens", (), (5,), ((),), 2, stepwise=True),
+    )
     with pytest.raises(ValueError, match="need a recurrent network with a known step, not a ModuleBundle"):
         base_word_effects(bundle, [0, 1, 2], torch.zeros(7, 5), OWNER, WORDS)
 

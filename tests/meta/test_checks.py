@@ -1,10 +1,12 @@
 """What does not fit together is refused, by name."""
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from dynamo.meta.checks import check_data, check_inputs, check_options, check_readouts
 from dynamo.population import Member, Population, PopulationError, RecurrentBundle
+from dynamo.types import TaskBatch
 
 GOOD: dict[str, int | float | None] = {
     "dimensions": 1,
@@ -13,6 +15,8 @@ GOOD: dict[str, int | float | None] = {
     "members_per_step": None,
     "calibration_items": 2,
 }
+
+WORDS = {"imdb": TaskBatch(torch.ones(2, 3, dtype=torch.int64), torch.zeros(2), torch.ones(2))}
 
 
 @pytest.fixture
@@ -38,15 +42,15 @@ def test_a_vocabulary_of_another_size_is_refused(population: Population) -> None
 
 
 def test_another_vocabulary_of_the_same_size_is_refused(population: Population) -> None:
-    check_data(population, {"vocabulary": "1234567890", "data": "x"}, ["imdb"])
-    check_data(population, {}, ["imdb"])  # a data module that does not say
+    check_data(population, {"vocabulary": "1234567890", "data": "x"}, ["imdb"], WORDS)
+    check_data(population, {}, ["imdb"], WORDS)  # a data module that does not say
     with pytest.raises(PopulationError, match="vocabulary 12345678, the data module has 09876543"):
-        check_data(population, {"vocabulary": "0987654321"}, ["imdb"])
+        check_data(population, {"vocabulary": "0987654321"}, ["imdb"], WORDS)
 
 
 def test_a_missing_task_is_named(population: Population) -> None:
     with pytest.raises(PopulationError, match="task 'imdb', the data module only ag_news"):
-        check_data(population, {}, ["ag_news"])
+        check_data(population, {}, ["ag_news"], {})
 
 
 class Table(nn.Module):

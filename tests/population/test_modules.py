@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dynamo.analysis.averaging import averaged_weights, bundle_accuracy, mean_points
 from dynamo.population import Population, PopulationError, RecurrentBundle
-from dynamo.population.modules import ModuleBundle, Probe
+from dynamo.population.modules import ModuleBundle
+from dynamo.population.observation import Form, Probe
 from dynamo.types import TaskBatch
 
 WORDS, H, C = 11, 5, 3
@@ -45,6 +46,7 @@ def read_out(module: nn.Module, hidden: Tensor) -> Tensor:
 
 
 PROBE = Probe(observe, read_out)
+FORM = Form("tokens", (), (H,), ((),), C, stepwise=True)
 TOKENS = torch.randint(1, WORDS, (4, 6), generator=torch.Generator().manual_seed(3))
 BATCH = TaskBatch(TOKENS, torch.tensor([0, 1, 2, 0]), torch.tensor([6, 3, 1, 6]))
 
@@ -56,7 +58,7 @@ def taggers() -> list[nn.Module]:
 
 @pytest.fixture
 def bundle(taggers: list[nn.Module]) -> ModuleBundle:
-    return ModuleBundle(copy.deepcopy(taggers), [PROBE] * 3, H, C)
+    return ModuleBundle(copy.deepcopy(taggers), [PROBE] * 3, FORM)
 
 
 def alone(module: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +105,7 @@ def test_the_readouts_answer_for_states_from_elsewhere(bundle: ModuleBundle) -> 
     torch.testing.assert_close(bundle.read_out(found.hidden[0]), found.output)
     crossed = bundle.read_out(found.hidden[0][:1], torch.tensor([2]))
     torch.testing.assert_close(crossed[0], read_out(bundle.networks[2], found.hidden[0][0]))
-    mute = ModuleBundle([Tagger()], [Probe(observe)], H, C)
+    mute = ModuleBundle([Tagger()], [Probe(observe)], FORM)
     assert (bundle.has_readout, mute.has_readout) == (True, False)
     with pytest.raises(PopulationError, match=r"Network 0 of its bundle \(Tagger\) has no readout.*give read_out"):
         mute.read_out(found.hidden[0][:1])
@@ -111,9 +113,9 @@ def test_the_readouts_answer_for_states_from_elsewhere(bundle: ModuleBundle) -> 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_networks_of_any_precision_hand_on_float32(dtype: torch.dtype) -> None:
-    bundle = ModuleBundle([Tagger().to(dtype)], [PROBE], H, C)
+    bundle = ModuleBundle([Tagger().to(dtype)], [PROBE], FORM)
     found = bundle(BATCH)
-    exact = ModuleBundle([Tagger()], [PROBE], H, C)(BATCH)
+    exact = ModuleBundle([Tagger()], [PROBE], FORM)(BATCH)
     assert found.hidden[0].dtype == found.output.dtype == bundle.read_out(found.hidden[0]).dtype == torch.float32
     torch.testing.assert_close(found.output, exact.output, atol=0.05, rtol=0)
 
@@ -133,7 +135,7 @@ def test_join_and_take_keep_order_probes_and_copy(bundle: ModuleBundle) -> None:
         hidden, logits = observe(module, tokens)
         return hidden, 2 * logits
 
-    other = ModuleBundle([Tagger(seed=9)], [Probe(doubled)], H, C)
+    other = ModuleBundle([Tagger(seed=9)], [Probe(doubled)], FORM)
     joined = bundle.join([other])
     expected = torch.cat([bundle(BATCH).output, other(BATCH).output])
     assert (joined.count, joined.has_readout) == (4, False)
@@ -145,7 +147,7 @@ def test_join_and_take_keep_order_probes_and_copy(bundle: ModuleBundle) -> None:
             parameter.zero_()
     assert torch.equal(joined(BATCH).output, expected)
     with pytest.raises(PopulationError, match="cannot join"):
-        bundle.join([ModuleBundle([Tagger(6)], [PROBE], 6, C)])
+        bundle.join([ModuleBundle([Tagger(6)], [PROBE], FORM._replace(hidden_sizes=(6,)))])
     with pytest.raises(PopulationError, match="cannot join"):
         bundle.join([RecurrentBundle(1, "gru", WORDS, 4, H, C)])
 
@@ -153,7 +155,7 @@ def test_join_and_take_keep_order_probes_and_copy(bundle: ModuleBundle) -> None:
 def test_members_that_share_a_table_keep_sharing_it() -> None:
     first, second = Tagger(), Tagger(seed=1)
     second.words = first.words
-    taken = ModuleBundle([first, second], [PROBE] * 2, H, C).take([1, 0])
+    taken = ModuleBundle([first, second], [PROBE] * 2, FORM).take([1, 0])
     assert taken.networks[0].words.weight is taken.networks[1].words.weight
     assert taken.networks[0].words.weight is not first.words.weight
 
@@ -163,7 +165,7 @@ def test_what_a_network_kept_from_inference_does_not_hinder_copies() -> None:
         module.kept = observe(module, tokens)
         return module.kept  # type: ignore[no-any-return]
 
-    bundle = ModuleBundle([Tagger()], [Probe(keeping)], H, C)
+    bundle = ModuleBundle([Tagger()], [Probe(keeping)], FORM)
     with torch.inference_mode():
         before = bundle(BATCH).output
     assert torch.equal(bundle.take([0])(BATCH).output, before)
@@ -182,7 +184,7 @@ def test_averaged_is_the_network_of_mean_weights(bundle: ModuleBundle) -> None:
 
 
 def test_the_average_of_equal_networks_is_that_network_bit_for_bit() -> None:
-    bundle = ModuleBundle([Tagger(seed=4) for _ in range(3)], [PROBE] * 3, H, C)
+    bundle = ModuleBundle([Tagger(seed=4) for _ in range(3)], [PROBE] * 3, FORM)
     assert torch.equal(bundle.averaged()(BATCH).output, bundle(BATCH).output[:1])
 
 
@@ -191,7 +193,7 @@ def test_networks_that_are_built_otherwise_have_no_average() -> None:
         pass
 
     for other in (Tagger(words=12), Other()):
-        bundle = ModuleBundle([Tagger(), Tagger(), other], [PROBE] * 3, H, C)
+        bundle = ModuleBundle([Tagger(), Tagger(), other], [PROBE] * 3, FORM)
         with pytest.raises(PopulationError, match=r"Network 2 .* is not built like Network 0 .*\(Tagger\)"):
             bundle.averaged()
 
@@ -201,9 +203,11 @@ def test_sizes_may_not_change_with_the_inputs() -> None:
         hidden, logits = observe(module, tokens)
         return hidden, logits[..., : tokens.shape[1] - 1]
 
-    bundle = ModuleBundle([Tagger()], [Probe(growing)], H, 2)
+    bundle = ModuleBundle([Tagger()], [Probe(growing)], FORM._replace(classes=2))
     assert bundle(TaskBatch(TOKENS[:, :3], *BATCH[1:])).output.shape[-1] == 2
-    with pytest.raises(PopulationError, match=r"Network 0 .* has 5 hidden units and 3 classes, its bundle 5 and 2"):
+    with pytest.raises(
+        PopulationError, match=r"Network 0 .* shows something else than when it was taken in: classes 3 in place of 2"
+    ):
         bundle(BATCH)
 
 
@@ -213,11 +217,11 @@ def test_a_network_that_fails_on_inputs_is_named(bundle: ModuleBundle) -> None:
 
 
 def test_no_network_can_be_built_from_settings(bundle: ModuleBundle) -> None:
-    assert bundle.settings == {"hidden_size": H, "classes": C}
+    assert (bundle.settings["hidden_sizes"], bundle.settings["classes"]) == ((H,), C)
     with pytest.raises(PopulationError, match=r"give them to Population\.from_modules"):
         ModuleBundle.build(2, bundle.settings)
     with pytest.raises(ValueError, match="2 modules were given 1 probes"):
-        ModuleBundle([Tagger(), Tagger()], [PROBE], H, C)
+        ModuleBundle([Tagger(), Tagger()], [PROBE], FORM)
 
 
 def test_a_population_of_them_is_one_like_any_other(taggers: list[nn.Module], tmp_path: Path) -> None:
