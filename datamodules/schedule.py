@@ -62,7 +62,7 @@ def subset_indices(labels: npt.ArrayLike, fraction: float, subset_seed: int) -> 
                 f"fraction {fraction} of the {len(members)} items of class {int(label)} leaves none: "
                 f"take at least {1 / len(members):.2g}."
             )
-        rng = np.random.default_rng([_SUBSET, subset_seed, int(label)])
+        rng = np.random.default_rng([_SUBSET, subset_seed, int(label) % 2**32])  # -1 where there is no class
         chosen.append(rng.permutation(members)[:count])
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 

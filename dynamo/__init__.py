@@ -14,7 +14,7 @@ Method: Cotler et al., "Analyzing Populations of Neural Networks via Dynamical M
 """
 
 from dynamo.meta import MetaTask
-from dynamo.population import Member, MemberGroup, Population, PopulationTask, observe
+from dynamo.population import Member, MemberGroup, Population, PopulationTask, from_checkpoints, observe
 from dynamo.types import Reader, TaskBatch, Trajectory
 
 __version__ = "0.1.0"
@@ -28,5 +28,6 @@ __all__ = [
     "Reader",
     "TaskBatch",
     "Trajectory",
+    "from_checkpoints",
     "observe",
 ]

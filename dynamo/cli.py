@@ -250,6 +250,8 @@ def main(args: Sequence[str] | None = None) -> None:
     listening = {number: signal.getsignal(number) for number in callbacks.GracefulStop.signals}
     keep_memory()
     speak_plainly()
+    here = str(Path.cwd())
+    sys.path.append(here)  # a configuration may name classes and functions of the folder one works in
     try:
         if not words or words[0] in ("-h", "--help"):
             sys.stdout.write(HELP)
@@ -280,6 +282,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"dynamo: error: {error}. Free some space; a training goes on with --ckpt_path last.\n")
         raise SystemExit(1) from error
     finally:
+        sys.path.remove(here)
         if threading.current_thread() is threading.main_thread():
             for number, handler in listening.items():
                 signal.signal(number, handler)

@@ -79,7 +79,7 @@ def parse(kind: type[Analysis], args: Sequence[str]) -> tuple[Analysis, dict[str
     parser.add_argument("--out", type=str, help="Folder of the summary of several runs; default: of the first run.")
     parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, or auto: a GPU where there is one.")
     parser.add_class_arguments(kind)
-    found = parser.parse_args(list(args))
+    found = parser.instantiate_classes(parser.parse_args(list(args)), instantiate_groups=False)
     try:
         analysis = kind(**{field.name: found[field.name] for field in fields(kind)})  # type: ignore[arg-type]
     except ValueError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import ClassVar
 
@@ -38,7 +38,8 @@ class Embed(Analysis):
     Leave-one-out: train a map with `--model.init_args.leave_out "[NAME, ...]"`, then embed the whole population on it.
 
     Args:
-        population: folder of the newcomers' population, or a pattern of folders.
+        population: folder of the newcomers' population, or a pattern of folders; or the import path of a function that
+            returns one, such as `my_networks.population`.
         steps: optimiser steps.
         lr: learning rate of V; by default that of the run.
         theta_lr: learning rate of theta; by default that of the run.
@@ -49,7 +50,7 @@ class Embed(Analysis):
         ValueError: an option out of its range.
     """
 
-    population: str
+    population: Population | str
     name: ClassVar[str] = "embed"
     steps: int = 500
     lr: float | None = None
@@ -73,7 +74,13 @@ class Embed(Analysis):
 
     def options(self) -> Content:
         """What is asked, the weights of the newcomers included: another population may stand in the same folder."""
-        return super().options() | {"weights": digest(self.newcomers)}
+        asked = {field.name: getattr(self, field.name) for field in fields(self)}
+        return asked | {"population": self._called, "weights": digest(self.newcomers)}
+
+    @property
+    def _called(self) -> str:
+        """What the newcomers are called where they are told of."""
+        return self.population if isinstance(self.population, str) else "a population of modules"
 
     def numbers(self, run: FinishedRun) -> Content:
         """See `Analysis.numbers`."""
@@ -113,7 +120,7 @@ class Embed(Analysis):
         except PopulationError as error:
             what, _, _ = str(error).partition(";")
             raise PopulationError(
-                f"{self.population} does not fit the map of {run.folder.root}: {what}; choose networks that were "
+                f"{self._called} does not fit the map of {run.folder.root}: {what}; choose networks that were "
                 "trained for the same tasks, with the data options of the run."
             ) from error
 
@@ -188,9 +195,8 @@ def _panel(result: Result) -> NewcomersPanel:
     content = result.content
     answer = pca(torch.tensor([member["theta"] for member in content["members"]]))
     rows, told, own = content["newcomers"], content["fidelity"], content["fidelity_of_members"]
-    note = (
-        f"variance explained {told['variance_explained']:.2f} (members {own['variance_explained']:.2f}), "
-        f"agreement {told['agreement']:.2f} ({own['agreement']:.2f})"
+    note = f"variance explained {told['variance_explained']:.2f} (members {own['variance_explained']:.2f})" + (
+        f", agreement {told['agreement']:.2f} ({own['agreement']:.2f})" if "agreement" in told else ""
     )
     return NewcomersPanel(
         map_panel(answer, members_of(content), title_of(result), note),

@@ -70,8 +70,8 @@ def check_inputs(population: Population, vocab_size: int) -> None:
         if (bundle.reads == "tokens") != bool(vocab_size):
             offered = "words" if vocab_size else "no words"
             raise PopulationError(
-                f"{members[0].name!r} reads {bundle.reads}, the data module has {offered} (vocab_size {vocab_size}); use "
-                "the data module the population was trained with."
+                f"{members[0].name!r} reads {bundle.reads}, the data module has {offered} (vocab_size {vocab_size}); "
+                "use the data module the population was trained with."
             )
         if bundle.reads != "tokens":
             continue

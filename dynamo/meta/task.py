@@ -42,7 +42,8 @@ class MetaTask(IdentifiedTask):
 
     Args:
         population: folder of a trained population, a list of folders, or a pattern such as
-            `runs/x/snapshots/*`; several are joined. In Python also a `Population`, which is used as it is.
+            `runs/x/snapshots/*`; several are joined. Or a `Population`, in a configuration the import path of a
+            function that returns one (`my_networks.population`), or its `class_path` and `init_args`.
         vocab_size: number of token ids, 0 where the items are no words; linked from the data.
         groups: take only the members of these groups, and call the groups so: `{100%: GRU}`; all by default.
         leave_out: names of members that the map does without, to be put on it afterwards (`dynamo analyze embed`).
@@ -70,7 +71,7 @@ class MetaTask(IdentifiedTask):
 
     def __init__(
         self,
-        population: str | list[str] | Population,
+        population: Population | str | list[str],
         vocab_size: int = 0,
         groups: dict[str, str] | None = None,
         leave_out: list[str] | None = None,

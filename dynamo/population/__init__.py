@@ -2,6 +2,7 @@
 
 from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
+from dynamo.population.checkpoints import from_checkpoints
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member, MemberGroup
 from dynamo.population.modules import ModuleBundle
@@ -27,6 +28,7 @@ __all__ = [
     "RecurrentClassifier",
     "ResidualBundle",
     "ResidualClassifier",
+    "from_checkpoints",
     "load_populations",
     "observe",
 ]

@@ -65,7 +65,7 @@ def digest(population: Population) -> str:
     for bundle in population.bundles:
         for name, tensor in sorted(bundle.state_dict().items()):
             found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            found.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
