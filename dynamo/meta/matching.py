@@ -21,8 +21,8 @@ from dynamo.population.residual import IMAGE
 log = logging.getLogger(__name__)
 
 MetaModel = RecurrentMetaModel | ResidualMetaModel | PerceptronMetaModel | TransformerMetaModel
-LEAST = 64
-"""Units that a stage of a perceptron or transformer has at least."""
+LEAST = {"units": 64, "channels": 32}
+"""Width that a stage of vectors, or of feature maps, has at least."""
 
 
 def matching_network(population: Population, vocab_size: int, classes: Mapping[str, int], dimensions: int) -> MetaModel:
@@ -57,7 +57,7 @@ def matching_network(population: Population, vocab_size: int, classes: Mapping[s
     if first.reads in ("tokens", "signals"):
         stages = len(first.hidden_sizes)
         if stages > 1 and not any(_recurs(bundle) for bundle in population.bundles):
-            size = 8 * -(-max(LEAST, *widths) // 8)
+            size = 8 * -(-max(LEAST["units"], *widths) // 8)
             network = TransformerMetaModel(
                 vocab_size, classes, dimensions, size, depths=(1,) * stages, features=features
             )
@@ -67,7 +67,9 @@ def matching_network(population: Population, vocab_size: int, classes: Mapping[s
         network = _residual(first, item, widths, classes, dimensions)
     else:
         reads = first.reads
-        network = PerceptronMetaModel(0, classes, dimensions, prod(item), [max(LEAST, w) for w in widths], reads)
+        network = PerceptronMetaModel(
+            0, classes, dimensions, prod(item), [max(LEAST["units"], w) for w in widths], reads
+        )
     weights = sum(parameter.numel() for parameter in network.parameters())
     log.info(
         "The meta-model is a %s of %s weights, which matches the members; model.init_args.network names another.",
@@ -87,12 +89,12 @@ def _residual(
         ratio = max(1, before // side)
         strides.append(min(ratio, 2 if stage else 8))
         before = -(-before // strides[-1])
-    depths = [1] * len(widths)
+    depths, wide = [1] * len(widths), [max(LEAST["channels"], width) for width in widths]
     positions = None
     if item != IMAGE or bundle.positions != sides(strides):
         positions = bundle.positions
     return ResidualMetaModel(
-        0, classes, dimensions, widths, depths, channels=item[0], strides=strides, positions=positions
+        0, classes, dimensions, wide, depths, channels=item[0], strides=strides, positions=positions
     )
 
 

@@ -95,9 +95,7 @@ class PerceptronMetaModel(nn.Module):
         """
         vectors = inputs.flatten(1).to(next(self.parameters()))
         if vectors.shape[1] != self.features:
-            raise ValueError(
-                f"the meta-model reads {self.features} numbers an item, and was given {list(inputs.shape)}."
-            )
+            raise ValueError(f"the meta-model reads {self.features} numbers an item, got {list(inputs.shape)}.")
         return vectors
 
     def states(self, theta: Tensor, prepared: Tensor) -> tuple[Tensor, ...]:

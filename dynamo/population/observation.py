@@ -25,7 +25,7 @@ ReadOut = Callable[[nn.Module, Tensor], Tensor]
 def call(module: nn.Module, inputs: Tensor) -> tuple[Tensor | Sequence[Tensor], Tensor | None]:
     """The `Observe` of modules whose forward returns states and logits by itself, and of bare recurrent layers."""
     if isinstance(module, nn.RNNBase):
-        return _tensor(module(inputs), module, inputs.shape[1]), None
+        return _tensor(module(inputs if module.batch_first else inputs.transpose(0, 1)), module, inputs.shape[1]), None
     seen: tuple[Tensor, Tensor] = module(inputs)
     return seen
 
