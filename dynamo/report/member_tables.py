@@ -9,7 +9,7 @@ from typing import Final
 
 from dynamo.population import Member
 from dynamo.report.maps import MapRun
-from dynamo.report.table import Cell, Table, number, spread
+from dynamo.report.table import Cell, Table, fixed, number, spread
 
 FIDELITY: Final = {
     "agreement": "agreement",
@@ -46,20 +46,22 @@ def fidelity_table(maps: Sequence[MapRun]) -> Table | None:
 
 def members_table(members: Sequence[Member], maps: Sequence[MapRun] = ()) -> Table:
     """Who are the networks, how good are they, and how well are they emulated? Over several seeds the spread."""
-    columns = ["network", "group", "task", "trained on", "seed"]
+    columns = ["network", "group", "trained on", "seed"]
     rows = [
-        [Cell(m.name), Cell(m.group), Cell(m.task), number(m.fraction * 100, 4, " %"), Cell(str(m.seed), m.seed)]
-        for m in members
+        [Cell(m.name), Cell(m.group), number(m.fraction * 100, 4, " %"), Cell(str(m.seed), m.seed)] for m in members
     ]
+    tasks = [Cell(m.task) for m in members]
     further: dict[str, list[Cell]] = {
+        **({"task": tasks} if len(set(tasks)) > 1 else {}),
         "epoch": [Cell("–", -math.inf) if m.epoch is None else Cell(str(m.epoch), m.epoch) for m in members],
         "policy": [Cell(m.policy) for m in members],
-        "validation accuracy": [number(m.val_accuracy, 3) for m in members],
-        "test accuracy": [number(m.test_accuracy, 3) for m in members],
+        "validation accuracy": [fixed(m.val_accuracy) for m in members],
+        "test accuracy": [fixed(m.test_accuracy) for m in members],
     }
     if maps and all(one.fidelity for one in maps):
         for key, title in FIDELITY.items():
-            further[title] = [spread([one.fidelity[i][key] for one in maps]) for i in range(len(members))]
+            each = [[one.fidelity[i][key] for one in maps] for i in range(len(members))]
+            further[title] = [spread(values) if len(maps) > 1 else fixed(values[0]) for values in each]
     blank = {"–", "none"}
     for title, cells in further.items():
         if any(cell.text not in blank for cell in cells):

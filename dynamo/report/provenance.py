@@ -62,8 +62,7 @@ def stage_table(runs: Sequence[RunFolder]) -> Table:
                         Cell(f"{run.root.name}, {stage}"),
                         Cell(str(found.get("finished", NOT_KNOWN))),
                         number(None if seconds is None else float(seconds), 4, " s"),
-                        number(float(found.get("epochs", 0))),
-                        number(float(found.get("steps", 0)), 9),
+                        *(number(float(found[k]) if stage == "fit" else None, 9) for k in ("epochs", "steps")),
                         *(Cell(str(found.get(name, NOT_KNOWN))) for name in ("python", "torch", "lightning", "dynamo")),
                     ]
                 )
@@ -108,7 +107,9 @@ def commands(runs: Sequence[RunFolder]) -> list[str]:
         if run.done("test"):
             found.append(f"dynamo test -c {shlex.quote(f'{name}/config.yaml')} --ckpt_path last")
     every = " ".join(shlex.quote(saved_name(run)) for run in runs)
-    for kind, content in analyses_of(runs[0]).items():
+    done = analyses_of(runs[0])
+    order = [kind.name for kind in ANALYSES]  # what others rest on comes first
+    for kind, content in sorted(done.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order)):
         found.append(" ".join([f"dynamo analyze {kind} --run {every}", *_options(kind, content.get("options"))]))
     return found
 

@@ -19,19 +19,28 @@ class Card(NamedTuple):
     Attributes:
         label: what it is.
         value: as it is read.
+        note: what it is beside.
         verdict: what is to be thought of it; None where nothing is.
     """
 
     label: str
     value: str
+    note: str = ""
     verdict: Verdict | None = None
+
+
+class Sentence(NamedTuple):
+    """A sentence or two about one thing, which is named at their head."""
+
+    head: str
+    text: str
 
 
 class Summary(NamedTuple):
     """What stands at the top: the key numbers, and sentences that say what they mean."""
 
     cards: list[Card]
-    sentences: list[str]
+    sentences: list[Sentence]
 
 
 def of_population(members: Sequence[Member]) -> Summary:
@@ -41,20 +50,18 @@ def of_population(members: Sequence[Member]) -> Summary:
     split = "test" if measured else "validation"
     measured = measured or [m.val_accuracy for m in members if m.val_accuracy is not None]
     cards = [Card("networks", str(len(members))), Card("groups", str(len(groups))), Card("tasks", ", ".join(tasks))]
-    sentences = [
+    what = (
         f"This is a population of {_count(len(members), 'trained network')} in {_count(len(groups), 'group')} "
         f"({_listed(groups)}), before a map has been made of it."
-    ]
+    )
     if measured:
         low, middle, high = min(measured), statistics.median(measured), max(measured)
-        cards.append(Card(f"median {split} accuracy", f"{middle:.3f}"))
-        sentences.append(f"They answer {low:.1%} to {high:.1%} of the {split} items rightly, the median {middle:.1%}.")
+        cards.append(Card("accuracy", f"{middle:.3f}", f"median, on {split} items"))
+        known = f"They answer {low:.1%} to {high:.1%} of the {split} items rightly, the median {middle:.1%}."
     else:
-        sentences.append("Their accuracy has not been measured: `dynamo test` with the run's config.yaml does that.")
-    sentences.append(
-        "Next: train a meta-model on it (`dynamo fit -c configs/meta/...yaml`), and ask for a report of that run."
-    )
-    return Summary(cards, sentences)
+        known = "Not measured yet: `dynamo test` with the run's config.yaml does that."
+    further = "Train a meta-model on it (`dynamo fit -c configs/meta/...yaml`), and ask for a report of that run."
+    return Summary(cards, [Sentence("", what), Sentence("Accuracy", known), Sentence("Next", further)])
 
 
 def of_maps(maps: Sequence[MapRun]) -> Summary:
@@ -65,67 +72,67 @@ def of_maps(maps: Sequence[MapRun]) -> Summary:
     compared = "hidden states and outputs were compared" if weight else "hidden states alone were compared"
     distance = " by the L1 distance" if first.distance == "l1" else ""
     seeds = f" {len(maps)} such maps were trained, from a seed each; numbers are mean ± standard deviation over them."
-    sentences = [
+    what = (
         f"This is a map of {_count(len(first.members), 'trained network')} in {_count(len(groups), 'group')} "
-        f"({_listed(groups)}). Every point is one network; points that lie close compute alike. One meta-model, given a "
-        f"point of {_count(dimensions, 'dimension')}, emulates the network of that point. It was shown what the networks "
-        f"do (λ = {weight:g}: {compared}{distance}), and neither their groups nor any label."
+        f"({_listed(groups)}). Every point is one network; points that lie close compute alike. One meta-model, given "
+        f"a point of {_count(dimensions, 'dimension')}, emulates the network of that point. It was shown what the "
+        f"networks do (λ = {weight:g}: {compared}{distance}), and neither their groups nor any label."
         f"{seeds if len(maps) > 1 else ''}"
-    ]
+    )
     cards = [
         Card("networks", str(len(first.members))),
         Card("groups", str(len(groups))),
         Card("dimensions D", str(dimensions)),
         Card("λ", f"{weight:g}"),
     ]
-    for card, sentence in (_fidelity(maps), _silhouette(maps, len(groups)), *_means(maps)):
-        cards.append(card)
-        sentences.append(sentence)
-    return Summary(cards, sentences)
+    told = [_fidelity(maps), _silhouette(maps, len(groups)), *_means(maps)]
+    return Summary([*cards, *(card for card, _ in told)], [Sentence("", what), *(sentence for _, sentence in told)])
 
 
-def _fidelity(maps: Sequence[MapRun]) -> tuple[Card, str]:
+def _fidelity(maps: Sequence[MapRun]) -> tuple[Card, Sentence]:
     if any(not one.fidelity for one in maps):
-        return _unknown("fidelity", "how well the emulators follow their originals", "dynamo test")
+        return _unknown("Fidelity", "how well the emulators follow their originals", "dynamo test")
     agreement = [statistics.fmean(row["agreement"] for row in one.fidelity) for one in maps]
     explained = [statistics.fmean(row["variance_explained"] for row in one.fidelity) for one in maps]
     verdict = of_fidelity(statistics.fmean(agreement), statistics.fmean(explained))
     items = "test" if all(one.split == "test" for one in maps) else "validation"
-    value = f"{spread(agreement).text} agreement, {spread(explained).text} of the variance"
-    return Card("fidelity", value, verdict), (
-        f"Fidelity: on {items} items an emulator gives its original's answer in {_percent(agreement)} of the cases, and "
-        f"accounts for {_percent(explained)} of the variance of its hidden states. {verdict.text}"
+    text = (
+        f"on {items} items an emulator gives its original's answer in {_percent(agreement)} of the cases, and accounts "
+        f"for {_percent(explained)} of the variance of its hidden states. {verdict.text}"
     )
+    note = f"agreement; {spread(explained).text} of the variance"
+    return Card("fidelity", spread(agreement).text, note, verdict), Sentence("Fidelity", text)
 
 
-def _silhouette(maps: Sequence[MapRun], groups: int) -> tuple[Card, str]:
-    found = [one.analyses.get("embedding", {}) for one in maps]
+def _silhouette(maps: Sequence[MapRun], groups: int) -> tuple[Card, Sentence]:
     if groups < 2:
-        text = "All networks are of one group, so there is no grouping to be measured."
-        return Card("silhouette", "one group"), text
+        text = "all networks are of one group, so there is no grouping to be measured."
+        return Card("silhouette", "–", "one group"), Sentence("Grouping", text)
     if any("embedding" not in one.analyses for one in maps):
-        return _unknown("silhouette", "whether the groups lie apart", "dynamo analyze embedding")
+        return _unknown("Grouping", "whether the groups lie apart", "dynamo analyze embedding")
+    found = [one.analyses["embedding"] for one in maps]
     if any("silhouette_theta" not in one for one in found):
-        return Card("silhouette", "–"), "No two networks are of one group, so there is no grouping to be measured."
+        text = "no two networks are of one group, so there is no grouping to be measured."
+        return Card("silhouette", "–", "groups of one"), Sentence("Grouping", text)
     with sound(maps[0].folder, "embedding"):
         values = [float(one["silhouette_theta"]) for one in found]
         p = max(float(one["p_theta"]) for one in found)
     verdict = of_silhouette(statistics.fmean(values), p)
-    value = f"{spread(values).text} (p = {p:.2g})"
     largest = "the largest " if len(maps) > 1 else ""
-    return Card("silhouette", value, verdict), (
-        f"Grouping: the silhouette of the groups is {spread(values).text} (from -1 to 1, where 0 is no grouping; "
-        f"{largest}p = {p:.2g} is the share of shuffled group names that reach it). {verdict.text}"
+    text = (
+        f"the silhouette of the groups is {spread(values).text} (from -1 to 1, where 0 is no grouping; {largest}"
+        f"p = {p:.2g} is the share of shuffled group names that reach it). {verdict.text}"
     )
+    return Card("silhouette", spread(values).text, f"{largest}p = {p:.2g}", verdict), Sentence("Grouping", text)
 
 
-def _means(maps: Sequence[MapRun]) -> list[tuple[Card, str]]:
+def _means(maps: Sequence[MapRun]) -> list[tuple[Card, Sentence]]:
     """One card per task."""
     if any(one.output_weight == 0 for one in maps):
-        text = "With λ = 0 the meta-model gives no answers, so the network at the mean of the map has no accuracy."
-        return [(Card("mean of all", "no answers at λ = 0"), text)]
+        text = "with λ = 0 the meta-model gives no answers, so the network at the mean of the map has no accuracy."
+        return [(Card("mean of all", "–", "no answers at λ = 0"), Sentence("Averaging", text))]
     if any("averaging" not in one.analyses for one in maps):
-        return [_unknown("mean of all", "the accuracy of the network in the middle", "dynamo analyze averaging")]
+        return [_unknown("Averaging", "the accuracy of the network in the middle", "dynamo analyze averaging")]
     told = []
     with sound(maps[0].folder, "averaging"):
         tasks = list(maps[0].analyses["averaging"]["tasks"])
@@ -135,19 +142,21 @@ def _means(maps: Sequence[MapRun]) -> list[tuple[Card, str]]:
             median = [float(one["base_median"]) for one in found]
             chance = float(found[0]["chance"]) if "chance" in found[0] else None
             verdict = of_mean(statistics.fmean(mean), statistics.fmean(median), chance)
-            label = "mean of all" if len(tasks) == 1 else f"mean of all, {task}"
             guess = f", guessing {chance:.3g}" if chance is not None else ""
             text = (
-                f"Averaging{f' ({task})' if len(tasks) > 1 else ''}: at the mean of all theta the accuracy is "
-                f"{spread(mean).text} (the median member {spread(median).text}{guess}). {verdict.text}"
+                f"at the mean of all theta the accuracy is {spread(mean).text} (the median member "
+                f"{spread(median).text}{guess}). {verdict.text}"
             )
-            told.append((Card(label, f"{spread(mean).text} accuracy", verdict), text))
+            of_task = f", {task}" if len(tasks) > 1 else ""
+            note = f"accuracy; median member {spread(median).text}"
+            told.append((Card(f"mean of all{of_task}", spread(mean).text, note, verdict), Sentence(f"Averaging{of_task}", text)))
     return told
 
 
-def _unknown(label: str, what: str, command: str) -> tuple[Card, str]:
+def _unknown(head: str, what: str, command: str) -> tuple[Card, Sentence]:
     grade: Grade = "unknown"
-    return Card(label, "–", Verdict(grade, "not measured", "")), f"Not measured: {what} (`{command}` does that)."
+    card = Card(head.lower(), "–", verdict=Verdict(grade, "not measured", ""))
+    return card, Sentence(head, f"not measured is {what} (`{command}` does that).")
 
 
 def _percent(values: Sequence[float]) -> str:

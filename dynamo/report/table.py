@@ -48,15 +48,23 @@ def number(value: float | None, digits: int = 4, unit: str = "") -> Cell:
     return Cell(f"{value:.{digits}g}{unit}", value)
 
 
+def fixed(value: float | None, decimals: int = 3) -> Cell:
+    """A number with so many decimals, for columns that are compared; a dash for what is unknown."""
+    unknown = value is None or math.isnan(value)
+    return number(None) if unknown else Cell(f"{value:.{decimals}f}", value)
+
+
 def spread(values: Sequence[float | None], digits: int = 3) -> Cell:
-    """Mean ± standard deviation; the value alone where there is one, a dash where one is unknown."""
+    """Mean ± standard deviation, with the same decimals; the value alone where there is one, a dash where one is unknown."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known or len(known) < len(values):
         return Cell("–", -math.inf)
     mean = statistics.fmean(known)
     if len(known) == 1:
         return number(mean, digits)
-    return Cell(f"{mean:.{digits}g} ± {statistics.stdev(known):.2g}", mean)
+    decimals = digits - 1 - math.floor(math.log10(abs(mean))) if mean else digits
+    decimals = min(max(decimals, 0), 6)
+    return Cell(f"{mean:.{decimals}f} ± {statistics.stdev(known):.{decimals}f}", mean)
 
 
 def of_content(content: Content, caption: str) -> list[Table]:
@@ -120,7 +128,8 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
 def _matrix(name: str, things: Mapping[str, Mapping[str, Any]]) -> list[Table]:
     rows = {key: _flat(one) for key, one in list(things.items())[:MOST_ROWS]}
     columns = list(dict.fromkeys(column for row in rows.values() for column in row if column != "name"))
-    if not set(columns) - DESCRIPTION:
+    told = {column for row in rows.values() for column, cell in row.items() if cell.value is not None}
+    if not told - DESCRIPTION:
         return []  # who the members are stands in their own table
     missing = Cell("–", -math.inf)
     body = [[Cell(key), *(row.get(column, missing) for column in columns)] for key, row in rows.items()]

@@ -14,9 +14,11 @@ from dynamo.meta.comparison import first_member, stages_of
 from dynamo.population.base import Bundle
 from dynamo.types import TaskBatch, UserError
 
-PER_CLASS: Final = 8
-MOST_ITEMS: Final = 40
-"""Items of a task that are tried, the same of every class."""
+PER_CLASS: Final = 24
+MOST_ITEMS: Final = 96
+"""Items of a task that are tried, the same of every class; of images, of which there are no means, a third."""
+SHOWN: Final = 6
+"""Items of a class whose ends are shown."""
 MOMENTS: Final = 24
 """Equal shares of an item, from its first step to its last: items of unequal length have a mean."""
 AT_ONCE: Final = 16
@@ -33,7 +35,7 @@ class Course(NamedTuple):
         label: name of the class.
         emulator: mean over items of the emulator's states `[K, 2]`, at K moments of an item.
         original: the same of the original's.
-        ends: where the items end, `[items, 2, 2]`: emulator and original.
+        ends: where some of the items end, `[items, 2, 2]`: emulator and original.
     """
 
     label: str
@@ -105,7 +107,8 @@ def _states(run: FinishedRun, number: int) -> _States:
     bundle, alignment = population.bundles[number], stages_of(run.task.alignments, number)[-1]
     labels = run.data.data[task].val.labels
     classes = len(labels.unique())
-    positions = run.data.drawn("val", task, max(classes, min(PER_CLASS * classes, MOST_ITEMS)))
+    wanted = min(PER_CLASS * classes, MOST_ITEMS) // (1 if bundle.reads == "tokens" else 3)
+    positions = run.data.drawn("val", task, max(classes, wanted))
     batch = TaskBatch(*(part.to(run.device) for part in run.data.batch("val", task, positions)))
     first, parts = first_member(population, number), []
     for members in torch.arange(bundle.count, device=run.device).split(AT_ONCE):
@@ -147,6 +150,7 @@ def _courses(states: _States, index: int, emulated: Tensor, names: tuple[str, ..
     for label in states.targets.unique().tolist():
         mine = states.targets == label
         ends = torch.stack([emulated[mine, -1], original[mine, -1]], dim=1)
+        ends = ends[:: -(-len(ends) // SHOWN)]
         name = names[label] if label < len(names) else f"class {label}"
         found.append(Course(name, emulated[mine].mean(0), original[mine].mean(0), ends))
     return found

@@ -41,7 +41,7 @@ function showCourses(panel, data, run, index) {
     return;
   }
   const box = make("div", { class: "canvas" }, null, panel), courses = run.courses[index];
-  const every = run.courses.flat().flatMap((c) => [...c.emulator, ...c.original, ...c.ends.flat()]);
+  const every = [...run.courses.flat().flatMap((c) => [...c.emulator, ...c.original]), ...courses.flatMap((c) => c.ends.flat())];
   const labels = [1, 2].map((n) => axisName("state PC", n, run.shares_of_states[n - 1]));
   const alt = `${data.members[index].name}: the emulator's states beside the original's on ${run.items} held-out items`;
   const { svg, at } = frame(box, every, labels, alt);
@@ -65,7 +65,7 @@ function showCourses(panel, data, run, index) {
   const legend = make("ul", { class: "legend" }, null, panel);
   used.forEach((style) => make("li", {}, null, legend).append(swatch(style), style.name));
   const lines = run.images ? "" : "Lines: mean over the items of a class, from their first word to their last; solid the emulator, dashed the original. ";
-  const dots = `${run.images ? "Marks: mean over the positions of the last stage" : "Small marks: where single items end"}; filled the emulator, hollow the original. `;
+  const dots = `${run.images ? "Marks: mean over the positions of the last stage" : "Small marks: where some items end"}; filled the emulator, hollow the original. `;
   const plane = `The plane is that of all emulators' states on ${run.items} validation items; the original's are brought into it through V, inverted.`;
   make("p", { class: "note" }, lines + dots + plane, panel);
 }
