@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 import time
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
-import pytorch_lightning
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
@@ -21,7 +21,8 @@ class StageResults(Callback):
 
     `dynamo reproduce` skips a stage whose file is there. Training that begins, or goes on, takes the files of the
     run away: they are about weights that are no more. A run that was interrupted has the metrics and the time of all
-    its parts, and the versions of the last. Hooks: the start and the end of fit and test. In a checkpoint: metrics and seconds so far.
+    its parts, and the versions of the last. Hooks: the start and the end of fit and test. In a checkpoint: metrics and
+    seconds so far.
 
     Args:
         enabled: False turns it off.
@@ -71,7 +72,7 @@ class StageResults(Callback):
                 "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
                 "python": platform.python_version(),
                 "torch": torch.__version__,
-                "lightning": pytorch_lightning.__version__,
+                "lightning": version("pytorch-lightning"),
                 "dynamo": dynamo.__version__,
                 "metrics": dict(sorted(numbers.items())),
             },

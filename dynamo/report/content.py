@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dynamo.analyze.command import ANALYSES, summary
 from dynamo.population import Member
@@ -156,7 +157,7 @@ def _found(maps: Sequence[MapRun]) -> list[Found]:
     return found
 
 
-def _plain(config: Content) -> Table | None:
+def _plain(config: Mapping[str, Any]) -> Table | None:
     """How the members were trained, of what is told in plain values."""
     rows = [[Cell(key), Cell(str(value))] for key, value in config.items() if isinstance(value, str | int | float)]
     return Table("How the members were trained", ("option", "value"), rows) if rows else None

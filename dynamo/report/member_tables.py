@@ -37,7 +37,9 @@ def fidelity_table(maps: Sequence[MapRun]) -> Table | None:
             cells.append(spread(values))
         worst = min((one.fidelity[i]["agreement"], maps[0].members[i].name) for one in maps for i in chosen)
         title = EVERYONE if name is None else name
-        rows.append([Cell(title), Cell(str(len(chosen)), len(chosen)), *cells, Cell(f"{worst[0]:.3f} ({worst[1]})", worst[0])])
+        rows.append(
+            [Cell(title), Cell(str(len(chosen)), len(chosen)), *cells, Cell(f"{worst[0]:.3f} ({worst[1]})", worst[0])]
+        )
     over = "members" if len(maps) == 1 else f"the means of {len(maps)} seeds"
     split = "test" if all(one.split == "test" for one in maps) else "validation"
     columns = ("group", "networks", *FIDELITY.values(), "worst agreement")

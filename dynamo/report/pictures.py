@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from PIL import Image
+from pytorch_lightning import Callback
 
 import callbacks
 from dynamo.analyze.command import ANALYSES
@@ -122,7 +123,7 @@ def _picture(name: str, path: Path, where: str) -> Picture:
         ) from error
     kind = next((kind for kind in ANALYSES if kind.name == name), None) or WATCHED.get(name)
     question, text = caption(kind) if kind is not None else (name, "")
-    if kind is not None and issubclass(kind, callbacks.base.Callback):
+    if kind is not None and issubclass(kind, Callback):
         when = "Drawn by `dynamo test`." if name == "fidelity_test" else "Drawn at the end of the training."
         text = when if name.startswith("fidelity") else f"{text.partition('Logs')[0]}{when}"
     return Picture(name, where, question, text, f"data:image/png;base64,{base64.b64encode(small).decode()}", *size)

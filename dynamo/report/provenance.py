@@ -1,23 +1,24 @@
-"""Where do the numbers come from? Configuration, versions, hashes, seeds, times, and the commands that make them again."""
+"""Where do the numbers come from? Configuration, versions, hashes, seeds, times, and what makes them again."""
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import pytorch_lightning
 import torch
 import yaml
 
 import dynamo
 from dynamo.analyze.command import ANALYSES
-from dynamo.reproduce import OVERRIDES, run_of, stages
 from dynamo.report.source import Content, analyses_of, sound
 from dynamo.report.table import Cell, Table, number
+from dynamo.reproduce import OVERRIDES, run_of, stages
 from dynamo.runs import RunFolder, read_config
 from dynamo.types import UserError
 
@@ -31,7 +32,8 @@ NOT_KNOWN: Final = "not noted"
 
 def configuration(run: RunFolder) -> str:
     """The options of a run as YAML, without those that were left at nothing."""
-    return yaml.safe_dump(_set(read_config(run.config)), sort_keys=False, allow_unicode=True, width=110)
+    text: str = yaml.safe_dump(_set(read_config(run.config)), sort_keys=False, allow_unicode=True, width=110)
+    return text
 
 
 def population_configuration(run: RunFolder) -> str | None:
@@ -66,7 +68,7 @@ def stage_table(runs: Sequence[RunFolder]) -> Table:
                         *(Cell(str(found.get(name, NOT_KNOWN))) for name in ("python", "torch", "lightning", "dynamo")),
                     ]
                 )
-    now = (platform.python_version(), torch.__version__, pytorch_lightning.__version__, dynamo.__version__)
+    now = (platform.python_version(), torch.__version__, version("pytorch-lightning"), dynamo.__version__)
     dash = Cell("–", -1.0)
     rows.append([Cell("this report"), Cell("–"), dash, dash, dash, *map(Cell, map(str, now))])
     columns = ("stage", "finished", "time", "epochs", "steps", "Python", "torch", "Lightning", "dynamo")
@@ -109,7 +111,9 @@ def commands(runs: Sequence[RunFolder]) -> list[str]:
     every = " ".join(shlex.quote(saved_name(run)) for run in runs)
     done = analyses_of(runs[0])
     order = [kind.name for kind in ANALYSES]  # what others rest on comes first
-    for kind, content in sorted(done.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order)):
+    for kind, content in sorted(
+        done.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order)
+    ):
         found.append(" ".join([f"dynamo analyze {kind} --run {every}", *_options(kind, content.get("options"))]))
     return found
 
@@ -141,7 +145,7 @@ def _options(kind: str, options: object) -> list[str]:
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         value = options.get(field.name, default)
         if value != default:
-            typed.append(f"--{field.name} {shlex.quote(str(value))}")
+            typed.append(f"--{field.name} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}")
     return typed
 
 

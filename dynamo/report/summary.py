@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dynamo.population import Member
@@ -149,7 +149,9 @@ def _means(maps: Sequence[MapRun]) -> list[tuple[Card, Sentence]]:
             )
             of_task = f", {task}" if len(tasks) > 1 else ""
             note = f"accuracy; median member {spread(median).text}"
-            told.append((Card(f"mean of all{of_task}", spread(mean).text, note, verdict), Sentence(f"Averaging{of_task}", text)))
+            told.append(
+                (Card(f"mean of all{of_task}", spread(mean).text, note, verdict), Sentence(f"Averaging{of_task}", text))
+            )
     return told
 
 
@@ -164,8 +166,8 @@ def _percent(values: Sequence[float]) -> str:
     return f"{mean} ± {100 * statistics.stdev(values):.1f} %" if len(values) > 1 else f"{mean} %"
 
 
-def _each(names: object) -> list[str]:
-    return list(dict.fromkeys(names))  # type: ignore[call-overload, no-any-return]
+def _each(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def _count(number: int, noun: str) -> str:

@@ -74,7 +74,8 @@ def trajectories(run: FinishedRun) -> Courses | str:
     """Run all members and their emulators on a few validation items.
 
     The plane is that of the two principal components of the emulators' meta states. An original has no meta states: its
-    own are brought into the plane by the least-squares inverse of V_n, which is fitted on the emulator's V_n(s) alone.
+    own h are brought into the plane by the least-squares inverse of V_n, which is fitted on the emulator's V_n(s)
+    alone. The emulator is shown by V_n(s) in the same way, so that the two differ by what h and V_n(s) differ by.
     Nothing is downloaded.
 
     Returns:
@@ -110,9 +111,11 @@ def _states(run: FinishedRun, number: int) -> _States:
     wanted = min(PER_CLASS * classes, MOST_ITEMS) // (1 if bundle.reads == "tokens" else 3)
     positions = run.data.drawn("val", task, max(classes, wanted))
     batch = TaskBatch(*(part.to(run.device) for part in run.data.batch("val", task, positions)))
-    first, parts = first_member(population, number), []
-    for members in torch.arange(bundle.count, device=run.device).split(AT_ONCE):
-        parts.append(_of_members(run, bundle, alignment, members, run.task.theta[first + members], batch, task))
+    theta = run.task.theta[first_member(population, number) :]
+    parts = [
+        _of_members(run, bundle, alignment, members, theta[members], batch, task)
+        for members in torch.arange(bundle.count, device=run.device).split(AT_ONCE)
+    ]
     meta, mapped, original = (torch.cat(part) for part in zip(*parts, strict=True))
     return _States(meta, mapped, original, batch.targets.cpu(), task)
 
@@ -143,9 +146,10 @@ def _moments(hidden: Tensor, lengths: Tensor) -> Tensor:
     return torch.lerp(hidden[:, items, before], hidden[:, items, after], (place - before).unsqueeze(-1))
 
 
-def _courses(states: _States, index: int, emulated: Tensor, names: tuple[str, ...]) -> list[Course]:
-    """One member, class by class; `emulated` are its emulator's meta states on the plane, `[B, K, 2]`."""
-    original = read_back(states.mapped[index], emulated, states.original[index])
+def _courses(states: _States, index: int, plane: Tensor, names: tuple[str, ...]) -> list[Course]:
+    """One member, class by class; `plane` are its emulator's meta states on the plane, `[B, K, 2]`."""
+    seen = torch.stack([states.mapped[index], states.original[index]])
+    emulated, original = read_back(states.mapped[index], plane, seen)
     found = []
     for label in states.targets.unique().tolist():
         mine = states.targets == label
@@ -172,5 +176,6 @@ def read_back(mapped: Tensor, plane: Tensor, states: Tensor) -> Tensor:
     left, singular, right = torch.linalg.svd(known - middle, full_matrices=False)
     variance = singular.square().cumsum(0)
     kept = int((variance < KEPT * variance[-1]).sum()) + 1 if variance[-1] > 0 else 0
-    inverse = right[:kept].T @ ((left[:, :kept].T @ (wanted - centre)) / singular[:kept].unsqueeze(1))
-    return (states - middle) @ inverse + centre
+    inverse: Tensor = right[:kept].T @ ((left[:, :kept].T @ (wanted - centre)) / singular[:kept].unsqueeze(1))
+    found: Tensor = (states - middle) @ inverse + centre
+    return found

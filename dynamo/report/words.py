@@ -18,7 +18,7 @@ _MEANINGS: Final = {
     "base_best": "accuracy of the best member",
     "chance": "accuracy of guessing",
     "distance_mean": "mean distance between the hidden states of two members",
-    "emulator_distance_mean": "mean distance between an emulator and its original: small beside the one between members",
+    "emulator_distance_mean": "mean distance between an emulator and its original: small beside that between members",
     "emulator_distance_worst": "the largest of these",
     "stress": "how badly two dimensions hold the distances, 0 to 1",
     "theta_pearson": "correlation of distances in theta with distances between hidden states, over all pairs",

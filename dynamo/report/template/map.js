@@ -67,7 +67,8 @@ function startMap(data) {
     for (const path of data.lines) {
       line(path.map((i) => at(run.points[i])), { stroke: styleOf(data.members[path[0]].group).colour, "stroke-width": 1, opacity: 0.4 }, svg);
     }
-    label(svg, run.points.map(at), inner);
+    const named = [...run.points.map((p, i) => [at(p), data.members[i].name]), ...run.places.map((p) => [at(p.at), p.name])];
+    label(svg, named, inner);
     for (const place of run.places) {
       point(svg, at(place.at), { marker: "X", colour: "currentColor" }, { place }, `${place.name}, no member`, { class: "point place", "data-place": place.name }, 0.75);
     }
@@ -84,11 +85,11 @@ function startMap(data) {
   }
 
   /** Names beside points, where there is room for them. */
-  function label(svg, points, inner) {
-    if (points.length > 40) return;
-    const taken = points.map(([x, y]) => [x - 8, y - 8, x + 8, y + 8]);
-    points.forEach(([x, y], i) => {
-      const name = data.members[i].name, wide = 6 * name.length;
+  function label(svg, named, inner) {
+    if (named.length > 60) return;
+    const taken = named.map(([[x, y]]) => [x - 8, y - 8, x + 8, y + 8]);
+    named.forEach(([[x, y], name]) => {
+      const wide = 6 * name.length;
       for (const [dx, dy, anchor] of [[11, 4, "start"], [-11, 4, "end"], [0, -11, "middle"], [0, 19, "middle"]]) {
         const left = x + dx - (anchor === "end" ? wide : anchor === "middle" ? wide / 2 : 0);
         const own = [left, y + dy - 10, left + wide, y + dy + 2];

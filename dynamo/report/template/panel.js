@@ -61,12 +61,14 @@ function showCourses(panel, data, run, index) {
     if (course.emulator.length < 2) return;
     line(course.original.map(at), { stroke: used[i].colour, "stroke-width": 1.8, "stroke-dasharray": "5 4", class: "path original" }, group);
     line(course.emulator.map(at), { stroke: used[i].colour, "stroke-width": 2.4, class: "path emulator" }, group);
+    const [x, y] = at(course.emulator[0]);
+    make("circle", { class: "start", cx: x, cy: y, r: 3 }, null, group);
   });
   const legend = make("ul", { class: "legend" }, null, panel);
   used.forEach((style) => make("li", {}, null, legend).append(swatch(style), style.name));
-  const lines = run.images ? "" : "Lines: mean over the items of a class, from their first word to their last; solid the emulator, dashed the original. ";
+  const lines = run.images ? "" : "Lines: mean over the items of a class, from their first word to their last; solid the emulator, dashed the original; a dot where they begin. ";
   const dots = `${run.images ? "Marks: mean over the positions of the last stage" : "Small marks: where some items end"}; filled the emulator, hollow the original. `;
-  const plane = `The plane is that of all emulators' states on ${run.items} validation items; the original's are brought into it through V, inverted.`;
+  const plane = `The plane is that of all emulators' states on ${run.items} validation items; both are brought into it through V, inverted.`;
   make("p", { class: "note" }, lines + dots + plane, panel);
 }
 
