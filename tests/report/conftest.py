@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ def run(trained: Path, tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "figure/seed=0")
 
 
-@pytest.fixture
-def map_run(run: RunFolder) -> MapRun:
-    """The same, as the report reads it."""
-    return MapRun.load(run)
+@pytest.fixture(scope="session")
+def map_run(trained: Path) -> MapRun:
+    """The run itself, as the report reads it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["dynamo"])  # as for every test; this fixture comes before them
+        return MapRun.load(RunFolder(trained / "meta"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the page's script draws: all members, in axes that do not turn from seed to seed, and attractors where there are."""
+"""What the page's script draws: all members, in axes that do not turn between seeds, and attractors where there are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def test_points_are_theta_in_its_own_plane(map_run: MapRun) -> None:
     data = page_data([map_run])
     (run,) = data["runs"]
     plane = map_run.answer.coordinates[:, :2]
-    torch.testing.assert_close(torch.tensor(run["points"]).double(), plane, atol=1e-3 * float(plane.abs().max()), rtol=0)
+    torch.testing.assert_close(
+        torch.tensor(run["points"]).double(), plane, atol=1e-3 * float(plane.abs().max()), rtol=0
+    )
     assert [member["name"] for member in data["members"]] == [member.name for member in map_run.members]
     styles = group_styles([member.group for member in map_run.members])
     assert [(s["name"], s["colour"], s["marker"]) for s in data["styles"]] == [(n, *s) for n, s in styles.items()]
@@ -27,7 +29,9 @@ def test_points_are_theta_in_its_own_plane(map_run: MapRun) -> None:
 
 
 def test_axes_do_not_turn_from_seed_to_seed(map_run: MapRun) -> None:
-    turned = replace(map_run.answer, coordinates=map_run.answer.coordinates * torch.tensor([-1.0, *[1.0] * 15]).double())
+    turned = replace(
+        map_run.answer, coordinates=map_run.answer.coordinates * torch.tensor([-1.0, *[1.0] * 15]).double()
+    )
     data = page_data([map_run, replace(map_run, answer=turned)])
     assert data["runs"][0]["points"] == data["runs"][1]["points"]
 

@@ -37,7 +37,7 @@ def test_a_picture_is_in_the_page_as_it_is(run: RunFolder) -> None:
 
 
 def test_a_large_picture_is_made_smaller(run: RunFolder) -> None:
-    assert len(draw(run, "embedding", 900, 600)) > MOST_BYTES
+    assert len(draw(run, "embedding", 480, 320)) > MOST_BYTES
     picture = next(one for one in pictures_of(run) if one.name == "embedding")
     with Image.open(io.BytesIO(content(picture.uri))) as image:
         assert len(content(picture.uri)) <= MOST_BYTES

@@ -55,8 +55,10 @@ def test_several_maps_have_a_spread_and_the_largest_p(measured: MapRun) -> None:
 
 def test_what_is_missing_names_its_command(measured: MapRun) -> None:
     told = of_maps([replace(measured, fidelity=[], analyses={})]).sentences
-    assert ["dynamo test", "dynamo analyze embedding", "dynamo analyze averaging"] == [
-        sentence.text.split("`")[1] for sentence in told[1:]
+    assert [sentence.text.split("`")[1] for sentence in told[1:]] == [
+        "dynamo test",
+        "dynamo analyze embedding",
+        "dynamo analyze averaging",
     ]
 
 
@@ -70,7 +72,9 @@ def test_one_group_is_no_grouping(measured: MapRun) -> None:
 
 
 def test_a_population() -> None:
-    members = [Member(str(i), "g", "t", val_accuracy=0.1, test_accuracy=value) for i, value in enumerate((0.5, 0.7, 0.6))]
+    members = [
+        Member(str(i), "g", "t", val_accuracy=0.1, test_accuracy=value) for i, value in enumerate((0.5, 0.7, 0.6))
+    ]
     found = of_population(members)
     assert cards(found)["accuracy"] == Card("accuracy", "0.600", "median, on test items")
     unmeasured = of_population([Member("a", "g", "t")])

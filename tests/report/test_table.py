@@ -1,4 +1,4 @@
-"""Numbers of an analysis become rows, things that are told alike become columns, and spreads are those of the values."""
+"""Numbers of an analysis become rows, things that are told alike columns, and spreads are those of the values."""
 
 from __future__ import annotations
 
