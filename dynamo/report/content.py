@@ -91,7 +91,7 @@ def _of_maps(source: Source) -> Report:
     first = maps[0]
     single = len(maps) == 1
     name = provenance.saved_name(first.folder) if single else provenance.saved_name(first.folder).rpartition("/")[0]
-    pictures = pictures_of(source.root, () if single else source.runs[:1])
+    pictures = pictures_of(source.root, () if source.root == source.runs[0] else source.runs[:1])
     configurations = {"The map": provenance.configuration(first.folder)}
     if (theirs := provenance.population_configuration(first.folder)) is not None:
         configurations["Its population"] = theirs

@@ -47,13 +47,24 @@ def find(folder: Path) -> Source:
         return Source(root, (root,), maps=not (folder / "population" / NAME).is_file())
     inside = [RunFolder(path) for path in sorted(folder.glob("*"), key=_naturally)]
     inside = [run for run in inside if run.config.is_file()]
-    seeds = tuple(run for run in inside if run.root.name.startswith("seed="))
+    seeds = tuple(run for run in inside if run.root.name.startswith("seed=")) or _summed_up(root)
     if not seeds:
         others = f"; it holds the runs {', '.join(run.root.name for run in inside)}: name one of them" if inside else ""
         raise UserError(f"{folder} is no run: {root.config.name} is missing{others or '. Runs lie under runs/'}.")
     for run in seeds:
         _check_finished(run)
     return Source(root, seeds, maps=True)
+
+
+def _summed_up(root: RunFolder) -> tuple[RunFolder, ...]:
+    """The runs of an analysis that was asked with `--out`: of one row, and where they are still there."""
+    for path in sorted(root.results.glob(f"*{SUMMARY}.json")):
+        with sound(root, path.stem):
+            content = root.read_result(path.stem)
+            runs = tuple(RunFolder(Path(run)) for run in content.get("runs", ()))
+            if "upper" not in content and all(run.config.is_file() for run in runs):
+                return runs
+    return ()
 
 
 def manifest_of(run: RunFolder) -> Manifest:

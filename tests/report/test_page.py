@@ -83,10 +83,11 @@ def test_the_map_answers(attractors: RunFolder, reported: Reported, browser: Any
     assert courses(browser)[0] == other
     assert courses(browser)[1] != path
     assert not css(browser, "#attractor")
+    assert not css(browser, "#rest")[0].is_displayed()
 
     browser.execute_script("document.querySelector('a[data-member=\"1\"]').click()")
     assert len(css(browser, "#attractor circle")) == 3 + 2
-    assert "75 % of the searches converged, dimension 1.25, length 3.5" in text(browser, "#panel")
+    assert "75 % of the searches converged, dimension 1.25, length 3.5" in text(browser, "#rest")
     assert len(css(browser, "#plane .place")) == 1
     assert complaints(browser) == []
 

@@ -33,6 +33,15 @@ def test_a_folder_that_holds_other_runs_names_them(run: RunFolder) -> None:
         find(run.root / "nowhere")
 
 
+def test_a_folder_of_summaries_is_about_their_runs(run: RunFolder, tmp_path: Path) -> None:
+    out = RunFolder(tmp_path / "out")
+    out.write_result("averaging_summary", {"runs": [str(run.root)], "upper": {}, "lower": {}})
+    with pytest.raises(UserError, match="is no run"):
+        find(out.root)  # two rows are two kinds of maps
+    out.write_result("embedding_summary", {"runs": [str(run.root)]})
+    assert find(out.root) == Source(out, (run,), maps=True)
+
+
 def test_an_unfinished_run_says_how_to_go_on(run: RunFolder) -> None:
     (run.results / "fit.json").unlink()
     for folder in (run.root, run.root.parent):

@@ -19,7 +19,7 @@ function showPanel(data, run, chosen) {
   if (chosen.place) {
     title.append(chosen.place.name);
     make("p", { class: "note" }, "A point of the map that is no member: the network that the meta-model makes there.", panel);
-    showAttractor(panel, run, chosen.place.attractor);
+    showAttractor(run, chosen.place.attractor);
     return;
   }
   const member = data.members[chosen.index];
@@ -31,7 +31,7 @@ function showPanel(data, run, chosen) {
     make("dd", {}, value, list);
   }
   showCourses(panel, data, run, chosen.index);
-  if (run.attractors[chosen.index]) showAttractor(panel, run, run.attractors[chosen.index]);
+  showAttractor(run, run.attractors[chosen.index]);
 }
 
 function showCourses(panel, data, run, index) {
@@ -72,8 +72,12 @@ function showCourses(panel, data, run, index) {
   make("p", { class: "note" }, lines + dots + plane, panel);
 }
 
-function showAttractor(panel, run, attractor) {
-  make("h4", {}, "Attractor", panel);
+function showAttractor(run, attractor) {
+  const panel = document.getElementById("rest");
+  panel.replaceChildren();
+  panel.hidden = !attractor;
+  if (!attractor) return;
+  make("h4", {}, `Attractor: ${attractor.name}`, panel);
   if (!attractor.fixed.length) {
     make("p", { class: "note" }, "No fixed point was found within the tolerance.", panel);
     return;
