@@ -134,7 +134,8 @@ def smaller(image: Image.Image) -> bytes:
     image = image.convert("RGB")
     while True:
         written = io.BytesIO()
-        image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(written, format="PNG", optimize=True)
+        fewer = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # keeps small marks' colours
+        fewer.save(written, format="PNG", optimize=True)
         if len(written.getvalue()) <= MOST_BYTES:
             return written.getvalue()
         image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
