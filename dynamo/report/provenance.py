@@ -108,13 +108,13 @@ def commands(runs: Sequence[RunFolder]) -> list[str]:
         found.append(f"dynamo fit -c {shlex.quote(f'{name}/config.yaml')} --run {shlex.quote(f'{name}-again')}")
         if run.done("test"):
             found.append(f"dynamo test -c {shlex.quote(f'{name}/config.yaml')} --ckpt_path last")
-    every = " ".join(shlex.quote(saved_name(run)) for run in runs)
-    done = analyses_of(runs[0])
+    done = {saved_name(run): analyses_of(run) for run in runs}
     order = [kind.name for kind in ANALYSES]  # what others rest on comes first
-    for kind, content in sorted(
-        done.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order)
-    ):
-        found.append(" ".join([f"dynamo analyze {kind} --run {every}", *_options(kind, content.get("options"))]))
+    kinds = dict.fromkeys(kind for one in done.values() for kind in one)
+    for kind in sorted(kinds, key=lambda kind: order.index(kind) if kind in order else len(order)):
+        asked = {name: one[kind] for name, one in done.items() if kind in one}
+        options = _options(kind, next(iter(asked.values())).get("options"))
+        found.append(" ".join([f"dynamo analyze {kind} --run", *map(shlex.quote, asked), *options]))
     return found
 
 

@@ -55,15 +55,15 @@ def fixed(value: float | None, decimals: int = 3) -> Cell:
 
 
 def spread(values: Sequence[float | None], digits: int = 3) -> Cell:
-    """Mean ± standard deviation with the same decimals; of one value that alone; a dash where one is unknown."""
+    """Mean ± standard deviation with the same decimals; the value alone where all are the same; a dash where one is unknown."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known or len(known) < len(values):
         return Cell("–", -math.inf)
     mean = statistics.fmean(known)
     decimals = digits - 1 - math.floor(math.log10(abs(mean))) if mean else digits
     decimals = min(max(decimals, 0), 6)
-    if len(known) == 1:
-        return Cell(f"{mean:.{decimals}f}", mean)
+    if len(set(known)) == 1:
+        return number(mean) if isinstance(known[0], int) else Cell(f"{mean:.{decimals}f}", mean)
     return Cell(f"{mean:.{decimals}f} ± {statistics.stdev(known):.{decimals}f}", mean)
 
 

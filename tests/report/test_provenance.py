@@ -38,6 +38,12 @@ def test_several_seeds_are_asked_for(run: RunFolder, tmp_path: Path) -> None:
     other = RunFolder(tmp_path / "seed=1")
     shutil.copytree(run.root, other.root)
     renamed(other, "runs/demo/seed=1")
+    for one, kind in ((run, "embedding"), (other, "embedding"), (other, "averaging")):
+        one.write_result(kind, {"options": {}})
+    assert provenance.commands([run, other])[-2:] == [
+        "dynamo analyze embedding --run runs/demo/seed=0 runs/demo/seed=1",
+        "dynamo analyze averaging --run runs/demo/seed=1",
+    ]
     assert provenance.commands([run, other])[0] == "dynamo reproduce demo --seeds 2"
     assert provenance.difference([run, other]) == ["run"]
 

@@ -20,7 +20,8 @@ from dynamo.report.table import MOST_ROWS, Cell, fixed, number, of_content, spre
         ([1.0, None], "–"),
         ([1.0, math.inf], "–"),
         ([], "–"),
-        ([0.0, 0.0], "0.000 ± 0.000"),
+        ([0.0, 0.0], "0.000"),
+        ([8, 8], "8"),
         ([1234.0, 1236.0], "1235 ± 1"),
     ],
 )
