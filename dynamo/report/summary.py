@@ -91,7 +91,7 @@ def of_maps(maps: Sequence[MapRun]) -> Summary:
 
 def _fidelity(maps: Sequence[MapRun]) -> tuple[Card, Sentence]:
     if any(not one.fidelity for one in maps):
-        return _unknown("Fidelity", "how well the emulators follow their originals", "dynamo test")
+        return _unknown("fidelity", "Fidelity", "how well the emulators follow their originals", "dynamo test")
     agreement = [statistics.fmean(row["agreement"] for row in one.fidelity) for one in maps]
     explained = [statistics.fmean(row["variance_explained"] for row in one.fidelity) for one in maps]
     verdict = of_fidelity(statistics.fmean(agreement), statistics.fmean(explained))
@@ -109,7 +109,7 @@ def _silhouette(maps: Sequence[MapRun], groups: int) -> tuple[Card, Sentence]:
         text = "all networks are of one group, so there is no grouping to be measured."
         return Card("silhouette", "–", "one group"), Sentence("Grouping", text)
     if any("embedding" not in one.analyses for one in maps):
-        return _unknown("Grouping", "whether the groups lie apart", "dynamo analyze embedding")
+        return _unknown("silhouette", "Grouping", "whether the groups lie apart", "dynamo analyze embedding")
     found = [one.analyses["embedding"] for one in maps]
     if any("silhouette_theta" not in one for one in found):
         text = "no two networks are of one group, so there is no grouping to be measured."
@@ -132,7 +132,11 @@ def _means(maps: Sequence[MapRun]) -> list[tuple[Card, Sentence]]:
         text = "with λ = 0 the meta-model gives no answers, so the network at the mean of the map has no accuracy."
         return [(Card("mean of all", "–", "no answers at λ = 0"), Sentence("Averaging", text))]
     if any("averaging" not in one.analyses for one in maps):
-        return [_unknown("Averaging", "the accuracy of the network in the middle", "dynamo analyze averaging")]
+        return [
+            _unknown(
+                "mean of all", "Averaging", "the accuracy of the network in the middle", "dynamo analyze averaging"
+            )
+        ]
     told = []
     with sound(maps[0].folder, "averaging"):
         tasks = list(maps[0].analyses["averaging"]["tasks"])
@@ -155,9 +159,9 @@ def _means(maps: Sequence[MapRun]) -> list[tuple[Card, Sentence]]:
     return told
 
 
-def _unknown(head: str, what: str, command: str) -> tuple[Card, Sentence]:
+def _unknown(label: str, head: str, what: str, command: str) -> tuple[Card, Sentence]:
     grade: Grade = "unknown"
-    card = Card(head.lower(), "–", verdict=Verdict(grade, "not measured", ""))
+    card = Card(label, "–", verdict=Verdict(grade, "not measured", ""))
     return card, Sentence(head, f"not measured is {what} (`{command}` does that).")
 
 

@@ -55,7 +55,7 @@ def fixed(value: float | None, decimals: int = 3) -> Cell:
 
 
 def spread(values: Sequence[float | None], digits: int = 3) -> Cell:
-    """Mean ± standard deviation with the same decimals; the value alone where all are the same; a dash where one is unknown."""
+    """Mean ± standard deviation with the same decimals; the value alone where all are alike; a dash for the unknown."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known or len(known) < len(values):
         return Cell("–", -math.inf)
