@@ -27,22 +27,22 @@ def fidelity_table(maps: Sequence[MapRun]) -> Table | None:
     if any(not one.fidelity for one in maps):
         return None
     groups = [member.group for member in maps[0].members]
+    known = [key for key in FIDELITY if all(key in row for one in maps for row in one.fidelity)]
+    criterion = known[0]  # agreement, where the networks have answers
     rows = []
     for name in [*dict.fromkeys(groups), None]:
         chosen = [i for i, group in enumerate(groups) if name in (None, group)]
         cells = []
-        for key in FIDELITY:
+        for key in known:
             each = [[one.fidelity[i][key] for i in chosen] for one in maps]
-            values = each[0] if len(maps) == 1 else [statistics.fmean(values) for values in each]
-            cells.append(spread(values))
-        worst = min((one.fidelity[i]["agreement"], maps[0].members[i].name) for one in maps for i in chosen)
+            cells.append(spread(each[0] if len(maps) == 1 else [statistics.fmean(values) for values in each]))
+        worst, whose = min((one.fidelity[i][criterion], maps[0].members[i].name) for one in maps for i in chosen)
         title = EVERYONE if name is None else name
-        rows.append(
-            [Cell(title), Cell(str(len(chosen)), len(chosen)), *cells, Cell(f"{worst[0]:.3f} ({worst[1]})", worst[0])]
-        )
+        cells.append(Cell(f"{worst:.3f} ({whose})", worst))
+        rows.append([Cell(title), Cell(str(len(chosen)), len(chosen)), *cells])
     over = "members" if len(maps) == 1 else f"the means of {len(maps)} seeds"
     split = "test" if all(one.split == "test" for one in maps) else "validation"
-    columns = ("group", "networks", *FIDELITY.values(), "worst agreement")
+    columns = ("group", "networks", *(FIDELITY[key] for key in known), f"worst {FIDELITY[criterion]}")
     return Table(f"Fidelity per group on {split} items: mean ± standard deviation over {over}", columns, rows)
 
 
@@ -62,7 +62,7 @@ def members_table(members: Sequence[Member], maps: Sequence[MapRun] = ()) -> Tab
     }
     if maps and all(one.fidelity for one in maps):
         for key, title in FIDELITY.items():
-            each = [[one.fidelity[i][key] for one in maps] for i in range(len(members))]
+            each = [[one.fidelity[i].get(key) for one in maps] for i in range(len(members))]
             further[title] = [spread(values) if len(maps) > 1 else fixed(values[0]) for values in each]
     blank = {"–", "none"}
     for title, cells in further.items():

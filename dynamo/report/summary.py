@@ -92,10 +92,17 @@ def of_maps(maps: Sequence[MapRun]) -> Summary:
 def _fidelity(maps: Sequence[MapRun]) -> tuple[Card, Sentence]:
     if any(not one.fidelity for one in maps):
         return _unknown("fidelity", "Fidelity", "how well the emulators follow their originals", "dynamo test")
-    agreement = [statistics.fmean(row["agreement"] for row in one.fidelity) for one in maps]
     explained = [statistics.fmean(row["variance_explained"] for row in one.fidelity) for one in maps]
-    verdict = of_fidelity(statistics.fmean(agreement), statistics.fmean(explained))
     items = "test" if all(one.split == "test" for one in maps) else "validation"
+    if any("agreement" not in row for one in maps for row in one.fidelity):  # networks without answers
+        verdict = of_fidelity(1.0, statistics.fmean(explained))
+        text = (
+            f"on {items} items the emulators account for {_percent(explained)} of the variance of the hidden states. "
+            f"{verdict.text}"
+        )
+        return Card("fidelity", spread(explained).text, "of the variance", verdict), Sentence("Fidelity", text)
+    agreement = [statistics.fmean(row["agreement"] for row in one.fidelity) for one in maps]
+    verdict = of_fidelity(statistics.fmean(agreement), statistics.fmean(explained))
     text = (
         f"on {items} items an emulator gives its original's answer in {_percent(agreement)} of the cases, and accounts "
         f"for {_percent(explained)} of the variance of its hidden states. {verdict.text}"

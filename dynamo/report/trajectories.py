@@ -50,7 +50,7 @@ class Courses(NamedTuple):
     Attributes:
         members: by member, in the order of theta, a course per class.
         shares: of the variance of the meta states along the two axes.
-        images: whether there is one moment only: the last stage.
+        images: whether there is one moment only, the last stage: of images and vectors.
         items: how many of each task were tried.
     """
 
@@ -108,7 +108,7 @@ def _states(run: FinishedRun, number: int) -> _States:
     bundle, alignment = population.bundles[number], stages_of(run.task.alignments, number)[-1]
     labels = run.data.data[task].val.labels
     classes = len(labels.unique())
-    wanted = min(PER_CLASS * classes, MOST_ITEMS) // (1 if bundle.reads == "tokens" else 3)
+    wanted = min(PER_CLASS * classes, MOST_ITEMS) // (1 if bundle.reads in ("tokens", "signals") else 3)
     positions = run.data.drawn("val", task, max(classes, wanted))
     batch = TaskBatch(*(part.to(run.device) for part in run.data.batch("val", task, positions)))
     theta = run.task.theta[first_member(population, number) :]
@@ -155,7 +155,7 @@ def _courses(states: _States, index: int, plane: Tensor, names: tuple[str, ...])
         mine = states.targets == label
         ends = torch.stack([emulated[mine, -1], original[mine, -1]], dim=1)
         ends = ends[:: -(-len(ends) // SHOWN)]
-        name = names[label] if label < len(names) else f"class {label}"
+        name = names[label] if 0 <= label < len(names) else f"class {label}" if label >= 0 else "unknown class"
         found.append(Course(name, emulated[mine].mean(0), original[mine].mean(0), ends))
     return found
 

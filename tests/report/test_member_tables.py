@@ -39,6 +39,16 @@ def test_spread_of_several_maps_is_over_seeds(map_run: MapRun) -> None:
     assert "the means of 2 seeds" in table.caption
 
 
+def test_networks_without_answers_have_no_agreement(map_run: MapRun) -> None:
+    rows = [{"variance_explained": value, "kl": 0.0} for value in (0.7, 0.9, 0.6)]
+    one = replace(map_run, members=tuple(MEMBERS), fidelity=rows)
+    table = fidelity_table([one])
+    assert table is not None
+    assert table.columns == ("group", "networks", "variance explained", "KL", "worst variance explained")
+    assert table.rows[-1][-1].text == "0.600 (b-0)"
+    assert "agreement" not in members_table(MEMBERS, [one]).columns
+
+
 def test_unmeasured_fidelity_has_no_table(map_run: MapRun) -> None:
     assert fidelity_table([replace(map_run, fidelity=[])]) is None
 

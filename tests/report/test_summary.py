@@ -42,6 +42,13 @@ def test_one_map(measured: MapRun) -> None:
     assert grades == {"fidelity": "good", "silhouette": "good", "mean of all": "fair"}
 
 
+def test_networks_without_answers_are_judged_by_their_states(measured: MapRun) -> None:
+    found = cards(of_maps([replace(measured, fidelity=[{"variance_explained": 0.6}])]))["fidelity"]
+    assert (found.value, found.note) == ("0.600", "of the variance")
+    assert found.verdict is not None
+    assert found.verdict.grade == "fair"
+
+
 def test_several_maps_have_a_spread_and_the_largest_p(measured: MapRun) -> None:
     other = analyses(0.4, 0.85)
     other["embedding"]["p_theta"] = 0.06

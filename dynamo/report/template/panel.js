@@ -8,8 +8,8 @@ function numbersOf(run, index) {
   if (!f) return [];
   return [
     ["agreement", told(f.agreement)], ["variance explained", told(f.variance_explained)],
-    ["accuracy", `${told(f.accuracy)} (original ${told(f.original_accuracy)})`],
-  ];
+    ["accuracy", f.accuracy === undefined ? "–" : `${told(f.accuracy)} (original ${told(f.original_accuracy)})`],
+  ].filter(([, value]) => value !== "–");
 }
 
 function showPanel(data, run, chosen) {
@@ -35,7 +35,7 @@ function showPanel(data, run, chosen) {
 }
 
 function showCourses(panel, data, run, index) {
-  make("h4", {}, run.images ? "Where images end" : "Trajectories", panel);
+  make("h4", {}, run.images ? "Where items end" : "Trajectories", panel);
   if (!run.courses) {
     make("p", { class: "note", id: "no-courses" }, `Not shown: ${run.missing}. The report was made without them.`, panel);
     return;
