@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 import time
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
+import dynamo
 from callbacks.base import run_folder
 
 
@@ -17,7 +21,8 @@ class StageResults(Callback):
 
     `dynamo reproduce` skips a stage whose file is there. Training that begins, or goes on, takes the files of the
     run away: they are about weights that are no more. A run that was interrupted has the metrics and the time of all
-    its parts. Hooks: the start and the end of fit and test. In a checkpoint: metrics and seconds so far.
+    its parts, and the versions of the last. Hooks: the start and the end of fit and test. In a checkpoint: metrics and
+    seconds so far.
 
     Args:
         enabled: False turns it off.
@@ -64,7 +69,11 @@ class StageResults(Callback):
                 "seconds": round(seconds, 1),
                 "epochs": trainer.current_epoch,
                 "steps": trainer.global_step,
+                "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+                "python": platform.python_version(),
                 "torch": torch.__version__,
+                "lightning": version("pytorch-lightning"),
+                "dynamo": dynamo.__version__,
                 "metrics": dict(sorted(numbers.items())),
             },
         )

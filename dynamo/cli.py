@@ -1,4 +1,4 @@
-"""The command `dynamo`: fit, validate, test and predict by LightningCLI; analyze and reproduce beside them."""
+"""The command `dynamo`: fit, validate, test and predict by LightningCLI; analyze, report and reproduce beside them."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ Turns a population of trained networks into a map (DYNAMO, arXiv 2302.14078).
   dynamo fit -c CONFIG --ckpt_path last       go on where it stopped
   dynamo test -c CONFIG --ckpt_path last      fidelity and accuracy of a finished run, on the test split
   dynamo analyze KIND --run RUN               one analysis of a finished run (`dynamo analyze`: the kinds)
+  dynamo report RUN                           all of a run as one HTML page, with a map to explore
   dynamo validate | predict                   as in every LightningCLI
 
 `dynamo COMMAND --help` tells the options of a command. Configurations stand in configs/, see its README.
@@ -261,6 +262,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from dynamo.analyze.command import main as analyze
 
             analyze(words[1:])
+        elif words[0] == "report":
+            from dynamo.report.command import main as report
+
+            report(words[1:])
         elif words[0] == "reproduce":
             from dynamo.reproduce import main as reproduce
 

@@ -269,6 +269,8 @@ def _closing(figure: str, folder: RunFolder, seconds: float) -> str:
         more = [f"  ... and {len(numbers) - MOST_NUMBERS} more in {path}"] if len(numbers) > MOST_NUMBERS else []
         lines += numbers[:MOST_NUMBERS] + more
     lines += [f"  picture: {path}" for path in sorted(folder.figures.glob("*.png"))]
+    if folder.config.is_file() or any(folder.root.glob("seed=*/config.yaml")):
+        lines.append(f"  all of it on one page: dynamo report {shlex.quote(str(folder.root))}")
     lines += [f"  numbers: {folder.results}/*.json", "  look further: tensorboard --logdir runs"]
     return "\n".join(lines)
 

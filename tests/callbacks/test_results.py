@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
 
+import dynamo
 from callbacks import StageResults
 from datamodules import SyntheticSentimentDataModule
 from dynamo.population import PopulationTask
 
 Fit = Callable[..., Trainer]
+HOUR = timedelta(hours=1)
 
 
 class PowerCut(Callback):
@@ -31,6 +35,8 @@ def test_numbers_of_fit_and_test(
     found = json.loads((tmp_path / "run/results/fit.json").read_text())
     assert (found["epochs"], found["steps"], found["torch"]) == (2, 4, torch.__version__)
     assert 0 < found["seconds"] < 60
+    assert (found["lightning"], found["dynamo"]) == (version("pytorch-lightning"), dynamo.__version__)
+    assert abs(datetime.now(UTC) - datetime.strptime(found["finished"], "%Y-%m-%d %H:%M %Z").replace(tzinfo=UTC)) < HOUR
     expected = {name: float(value) for name, value in trainer.callback_metrics.items()}
     assert found["metrics"] == pytest.approx(expected)
     trainer.test(members, datamodule=data, verbose=False)
