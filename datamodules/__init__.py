@@ -10,6 +10,7 @@ from datamodules.imdb import IMDBDataModule
 from datamodules.joint import JointDataModule
 from datamodules.synthetic import SyntheticSentimentDataModule
 from datamodules.tensors import TensorDataModule
+from datamodules.synthetic_topics import SyntheticTopicsDataModule
 from datamodules.text import TextDataModule
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "JointDataModule",
     "Resident",
     "SyntheticSentimentDataModule",
+    "SyntheticTopicsDataModule",
     "TaskData",
     "TensorDataModule",
     "TextDataModule",

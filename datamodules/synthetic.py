@@ -217,12 +217,11 @@ class SyntheticSentimentDataModule(IndexedDataModule):
 
     def load(self) -> dict[str, TaskData]:
         """Generate all splits."""
-        train, test = (self._encoded(split) for split in ("train", "test"))
+        train, test = (self.encoded(*self._generate(split)[:2]) for split in ("train", "test"))
         return {self.task: split_task(train, test, self.val_fraction, self.split_seed)}
 
-    def _encoded(self, split: str) -> EncodedText:
-        """The generated texts of "train" (validation included) or "test"."""
-        tokens, labels, _ = self._generate(split)
+    def encoded(self, tokens: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> EncodedText:
+        """Texts as they are kept, of padded ids `[items, T]` and labels `[items]`."""
         real = tokens > 0
         offsets = np.cumsum([0, *real.sum(axis=1)], dtype=np.int64)
         flat = torch.from_numpy(tokens[real].astype(np.int32))
@@ -231,17 +230,23 @@ class SyntheticSentimentDataModule(IndexedDataModule):
     def _generate(self, split: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
         """Padded ids `[items, T]`, labels `[items]` and the probability of "positive" `[items]`."""
         rng = np.random.default_rng([self.data_seed, ("train", "test").index(split)])
-        items = self.train_size if split == "train" else self.test_size
+        tokens = self.draw_texts(rng, self.train_size if split == "train" else self.test_size)
+        positive = self._positive(tokens)
+        return tokens, (rng.random(len(tokens)) < positive).astype(np.int64), positive
+
+    def draw_texts(self, rng: np.random.Generator, items: int) -> npt.NDArray[np.int64]:
+        """Padded ids `[items, T]` of new texts."""
         lengths = rng.integers(self.min_length, self.max_length, size=items, endpoint=True)
         tokens = rng.choice(self.vocab_size, size=(items, self.max_length), p=self.language.share)
-        tokens = np.where(np.arange(self.max_length) < lengths[:, None], tokens, 0).astype(np.int64)
-        positive = self._positive(tokens)
-        return tokens, (rng.random(items) < positive).astype(np.int64), positive
+        return np.where(np.arange(self.max_length) < lengths[:, None], tokens, 0).astype(np.int64)
 
     def _positive(self, tokens: npt.NDArray[np.int64]) -> FloatArray:
         """The probability of "positive" for padded ids `[items, T]`, `[items]`."""
-        scores = self.sharpness * self.language.scores(tokens)
-        return self.noise + (1 - 2 * self.noise) * 0.5 * (1 + np.tanh(scores / 2))
+        return self.chance_of(self.language.scores(tokens))
+
+    def chance_of(self, scores: FloatArray) -> FloatArray:
+        """How probable is the second class at these scores?"""
+        return self.noise + (1 - 2 * self.noise) * 0.5 * (1 + np.tanh(self.sharpness * scores / 2))
 
 
 def _numbered(stems: Sequence[str], count: int) -> dict[str, str]:
