@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +72,19 @@ _SHARES = {
 }
 
 
+class Memory(NamedTuple):
+    """All that a perfect reader keeps of what it has read: what attractors and states can be compared with.
+
+    Attributes:
+        score: of the words so far, `[items]`.
+        waiting: what the next valenced word will be multiplied by, `[items]`: 1 where nothing waits, below 0 after a
+            negation, above 1 after an intensifier.
+    """
+
+    score: FloatArray
+    waiting: FloatArray
+
+
 @dataclass(frozen=True)
 class Language:
     """The words, what each of them does, and how often it is used.
@@ -111,13 +125,17 @@ class Language:
 
     def scores(self, tokens: npt.NDArray[np.int64]) -> FloatArray:
         """The score of every row of ids `[items, T]`; padding (0) does nothing."""
+        return self.memory(tokens).score
+
+    def memory(self, tokens: npt.NDArray[np.int64]) -> Memory:
+        """What does one have to know after reading rows of ids `[items, T]`, to go on reading? Padding does nothing."""
         valence = np.array([self.valence.get(word, 0.0) for word in self.words])
         factor = np.array([self.factor.get(word, 1.0) for word in self.words])
-        score, pending = np.zeros(len(tokens)), np.ones(len(tokens))
+        score, waiting = np.zeros(len(tokens)), np.ones(len(tokens))
         for ids in tokens.T:
-            score += pending * valence[ids]
-            pending = np.where(valence[ids] != 0, 1.0, pending * factor[ids])
-        return score
+            score += waiting * valence[ids]
+            waiting = np.where(valence[ids] != 0, 1.0, waiting * factor[ids])
+        return Memory(score, waiting)
 
 
 class SyntheticSentimentDataModule(IndexedDataModule):
