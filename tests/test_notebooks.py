@@ -6,8 +6,10 @@ That they run is seen by `make test-notebooks`, which takes minutes.
 from __future__ import annotations
 
 import ast
+import base64
 import importlib
 import importlib.util
+import io
 import json
 import re
 import subprocess
@@ -17,7 +19,9 @@ from types import ModuleType
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "notebooks"
@@ -138,8 +142,13 @@ def notebook_of(*sources: str) -> Any:  # noqa: ANN401 - a NotebookNode
 
 def test_a_page_has_words_and_pictures_in_order(runner: ModuleType, tmp_path: Path) -> None:
     notebook = notebook_of("print(1)", "figure")
-    picture = nbformat.v4.new_output("display_data", {"image/png": "iVBORw==", "text/plain": "<Figure>"})
-    notebook.cells[0].outputs = [nbformat.v4.new_output("stream", name="stdout", text="1\n")]
+    drawn, kept = np.zeros((3, 2, 4), np.uint8), io.BytesIO()
+    drawn[1, 0], drawn[..., 3] = (250, 20, 90, 0), 255
+    Image.fromarray(drawn).save(kept, "PNG")
+    data = {"image/png": base64.b64encode(kept.getvalue()).decode(), "text/plain": "<Figure>"}
+    picture = nbformat.v4.new_output("display_data", data)
+    # What is printed comes in pieces, cut wherever the kernel was interrupted.
+    notebook.cells[0].outputs = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in ("1\n2", "3\n")]
     notebook.cells[1].outputs = [picture]
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell("## The map\nSee [02](02_read_a_map.ipynb)."))
     stale = tmp_path / "01_x_files" / "gone.png"
@@ -148,12 +157,14 @@ def test_a_page_has_words_and_pictures_in_order(runner: ModuleType, tmp_path: Pa
     page = runner.render(notebook, "01_x", tmp_path)
     assert page.read_text(encoding="utf-8").split("\n\n")[:-1] == [
         "```python\nprint(1)\n```",
-        "```text\n1\n```",
+        "```text\n1\n23\n```",
         "## The map\nSee [02](02_read_a_map.md).",
         "```python\nfigure\n```",
         "![The map](01_x_files/cell-1.png)",
     ]
-    assert [(file.name, file.read_bytes()) for file in stale.parent.iterdir()] == [("cell-1.png", b"\x89PNG")]
+    (file,) = stale.parent.iterdir()
+    assert file.name == "cell-1.png"
+    assert np.array_equal(Image.open(file).convert("RGB"), drawn[..., :3])
 
 
 @pytest.mark.parametrize(

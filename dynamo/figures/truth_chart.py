@@ -50,8 +50,18 @@ def truth_chart(
     for name, style in group_styles(list(series)).items():
         slope, height, correlation = _line(truth, series[name])
         label = f"{name}: slope {slope:.2f}, r = {correlation:.2f}"
-        look = {"marker": style.marker, "edgecolors": "white", "linewidths": 0.6}
-        axes.scatter(truth, series[name], s=34, color=style.colour, alpha=0.85, label=label, zorder=2, **look)
+        axes.scatter(
+            truth,
+            series[name],
+            s=34,
+            color=style.colour,
+            marker=style.marker,
+            edgecolors="white",
+            linewidths=0.6,
+            alpha=0.85,
+            label=label,
+            zorder=2,
+        )
         axes.plot(ends, height + slope * ends, color=style.colour, linewidth=1.0, alpha=0.6, zorder=1)
     axes.set_xlabel(known_label)
     axes.set_ylabel(measured_label)
