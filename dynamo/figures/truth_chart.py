@@ -33,15 +33,7 @@ def truth_chart(
         ValueError: nothing was measured, a series has not K values, values are not finite, or the truth is all the
             same.
     """
-    truth = as_array(known)
-    series = {name: as_array(values) for name, values in measured.items()}
-    shapes = {name: list(values.shape) for name, values in series.items()}
-    if truth.ndim != 1 or not series or any(values.shape != truth.shape for values in series.values()):
-        raise ValueError(f"every series must have one value for each of the truth's {list(truth.shape)}, got {shapes}")
-    if not all(np.isfinite(values).all() for values in (truth, *series.values())):
-        raise ValueError("truth and series must be finite numbers")
-    if np.ptp(truth) == 0:
-        raise ValueError("the truth is the same everywhere: there is nothing to follow")
+    truth, series = _checked(known, measured)
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
     axes.axhline(0, color=MUTED, linewidth=0.4, alpha=0.5, zorder=0)
@@ -75,6 +67,20 @@ def truth_chart(
         fontsize=9,
     )
     return figure
+
+
+def _checked(known: Values, measured: Mapping[str, Values]) -> tuple[FloatArray, dict[str, FloatArray]]:
+    """The truth `[K]` and the series `[K]` by name, if there is anything to compare."""
+    truth = as_array(known)
+    series = {name: as_array(values) for name, values in measured.items()}
+    shapes = {name: list(values.shape) for name, values in series.items()}
+    if truth.ndim != 1 or not series or any(values.shape != truth.shape for values in series.values()):
+        raise ValueError(f"every series must have one value for each of the truth's {list(truth.shape)}, got {shapes}")
+    if not all(np.isfinite(values).all() for values in (truth, *series.values())):
+        raise ValueError("truth and series must be finite numbers")
+    if np.ptp(truth) == 0:
+        raise ValueError("the truth is the same everywhere: there is nothing to follow")
+    return truth, series
 
 
 def _line(truth: FloatArray, values: FloatArray) -> tuple[float, float, float]:
