@@ -9,8 +9,8 @@ from datamodules.images import ImageDataModule, ImageSplit
 from datamodules.imdb import IMDBDataModule
 from datamodules.joint import JointDataModule
 from datamodules.synthetic import SyntheticSentimentDataModule
-from datamodules.tensors import TensorDataModule
 from datamodules.synthetic_topics import SyntheticTopicsDataModule
+from datamodules.tensors import TensorDataModule
 from datamodules.text import TextDataModule
 
 __all__ = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from datamodules import SyntheticSentimentDataModule
 from dynamo import MemberGroup, MetaTask, PopulationTask
+from dynamo.meta import RecurrentMetaModel
 from dynamo.quiet import quiet_trainer
 
 
@@ -36,7 +38,8 @@ def test_population_and_map_are_trained_without_a_file_or_a_word(
     assert population.fingerprint == data.fingerprint
     assert [member.epoch for member in population.members] == [1] * 4
     assert all(member.test_accuracy is not None for member in population.members)
-    meta = MetaTask(population, data.vocab_size, dimensions=2)
+    network = partial(RecurrentMetaModel, hidden_size=8, embedding_size=4)
+    meta = MetaTask(population, data.vocab_size, network=network, dimensions=2)
     quiet_trainer(max_steps=3).fit(meta, data)
     assert bool((meta.theta != 0).any(1).all())
     assert torch.isfinite(meta.theta).all()
