@@ -1,7 +1,7 @@
 # Everything runs from a virtual environment in .venv, made on first use. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-oldest lint format bench clean setup
+.PHONY: help demo test test-slow test-oldest test-notebooks notebooks lint format bench clean setup
 
 # The Python that makes the environment: `make demo PYTHON=/path/to/python3.12` decides it by hand.
 PYTHON ?=
@@ -18,7 +18,7 @@ STAMP := $(VENV)/.ready-$(KEY)
 help:  ## list what can be made
 	@echo 'Usage: make TARGET'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: setup  ## train a small population and its map on built-in data (no download)
 	$(VENV)/bin/dynamo reproduce demo
@@ -31,6 +31,12 @@ test-slow: setup  ## run the slow tests
 
 test-oldest:  ## run the tests on the oldest supported stack, torchtext included (in .venv-oldest)
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest EXTRAS=dev,torchtext PIP_OPTIONS='-c .ci/oldest.txt'
+
+test-notebooks: $(VENV)/.with-notebooks-$(KEY)  ## run every notebook from top to bottom (ten minutes)
+	@$(RUN) notebooks/run.py
+
+notebooks: $(VENV)/.with-notebooks-$(KEY)  ## run every notebook and write what came out to docs/notebooks
+	@$(RUN) notebooks/run.py --render docs/notebooks
 
 lint: setup  ## check style, formatting and types
 	@status=0; \
@@ -77,3 +83,9 @@ $(STAMP):
 	    echo 'The installation failed; what pip said stands above. The same command again goes on from here.'; \
 	    exit 1; }
 	@rm -f '$(VENV)'/.ready-* && touch '$@' && echo 'Installed.'
+
+# What only some targets need, an extra of pyproject.toml, is added to the same environment.
+$(VENV)/.with-%-$(KEY): $(STAMP)
+	@echo 'Installing what the extra "$*" needs besides.'
+	@'$(RUN)' -m pip install --quiet --progress-bar off $(PIP_OPTIONS) --editable '.[$*]'
+	@rm -f '$(VENV)'/.with-$*-* && touch '$@'

@@ -9,6 +9,7 @@ from datamodules.images import ImageDataModule, ImageSplit
 from datamodules.imdb import IMDBDataModule
 from datamodules.joint import JointDataModule
 from datamodules.synthetic import SyntheticSentimentDataModule
+from datamodules.synthetic_topics import SyntheticTopicsDataModule
 from datamodules.tensors import TensorDataModule
 from datamodules.text import TextDataModule
 
@@ -24,6 +25,7 @@ __all__ = [
     "JointDataModule",
     "Resident",
     "SyntheticSentimentDataModule",
+    "SyntheticTopicsDataModule",
     "TaskData",
     "TensorDataModule",
     "TextDataModule",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +72,19 @@ _SHARES = {
 }
 
 
+class Memory(NamedTuple):
+    """All that a perfect reader keeps of what it has read: what attractors and states can be compared with.
+
+    Attributes:
+        score: of the words so far, `[items]`.
+        waiting: what the next valenced word will be multiplied by, `[items]`: 1 where nothing waits, below 0 after a
+            negation, above 1 after an intensifier.
+    """
+
+    score: FloatArray
+    waiting: FloatArray
+
+
 @dataclass(frozen=True)
 class Language:
     """The words, what each of them does, and how often it is used.
@@ -111,13 +125,17 @@ class Language:
 
     def scores(self, tokens: npt.NDArray[np.int64]) -> FloatArray:
         """The score of every row of ids `[items, T]`; padding (0) does nothing."""
+        return self.memory(tokens).score
+
+    def memory(self, tokens: npt.NDArray[np.int64]) -> Memory:
+        """What does one have to know after reading rows of ids `[items, T]`, to go on reading? Padding does nothing."""
         valence = np.array([self.valence.get(word, 0.0) for word in self.words])
         factor = np.array([self.factor.get(word, 1.0) for word in self.words])
-        score, pending = np.zeros(len(tokens)), np.ones(len(tokens))
+        score, waiting = np.zeros(len(tokens)), np.ones(len(tokens))
         for ids in tokens.T:
-            score += pending * valence[ids]
-            pending = np.where(valence[ids] != 0, 1.0, pending * factor[ids])
-        return score
+            score += waiting * valence[ids]
+            waiting = np.where(valence[ids] != 0, 1.0, waiting * factor[ids])
+        return Memory(score, waiting)
 
 
 class SyntheticSentimentDataModule(IndexedDataModule):
@@ -217,12 +235,11 @@ class SyntheticSentimentDataModule(IndexedDataModule):
 
     def load(self) -> dict[str, TaskData]:
         """Generate all splits."""
-        train, test = (self._encoded(split) for split in ("train", "test"))
+        train, test = (self.encoded(*self._generate(split)[:2]) for split in ("train", "test"))
         return {self.task: split_task(train, test, self.val_fraction, self.split_seed)}
 
-    def _encoded(self, split: str) -> EncodedText:
-        """The generated texts of "train" (validation included) or "test"."""
-        tokens, labels, _ = self._generate(split)
+    def encoded(self, tokens: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> EncodedText:
+        """Texts as they are kept, of padded ids `[items, T]` and labels `[items]`."""
         real = tokens > 0
         offsets = np.cumsum([0, *real.sum(axis=1)], dtype=np.int64)
         flat = torch.from_numpy(tokens[real].astype(np.int32))
@@ -231,17 +248,23 @@ class SyntheticSentimentDataModule(IndexedDataModule):
     def _generate(self, split: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
         """Padded ids `[items, T]`, labels `[items]` and the probability of "positive" `[items]`."""
         rng = np.random.default_rng([self.data_seed, ("train", "test").index(split)])
-        items = self.train_size if split == "train" else self.test_size
+        tokens = self.draw_texts(rng, self.train_size if split == "train" else self.test_size)
+        positive = self._positive(tokens)
+        return tokens, (rng.random(len(tokens)) < positive).astype(np.int64), positive
+
+    def draw_texts(self, rng: np.random.Generator, items: int) -> npt.NDArray[np.int64]:
+        """Padded ids `[items, T]` of new texts."""
         lengths = rng.integers(self.min_length, self.max_length, size=items, endpoint=True)
         tokens = rng.choice(self.vocab_size, size=(items, self.max_length), p=self.language.share)
-        tokens = np.where(np.arange(self.max_length) < lengths[:, None], tokens, 0).astype(np.int64)
-        positive = self._positive(tokens)
-        return tokens, (rng.random(items) < positive).astype(np.int64), positive
+        return np.where(np.arange(self.max_length) < lengths[:, None], tokens, 0).astype(np.int64)
 
     def _positive(self, tokens: npt.NDArray[np.int64]) -> FloatArray:
         """The probability of "positive" for padded ids `[items, T]`, `[items]`."""
-        scores = self.sharpness * self.language.scores(tokens)
-        return self.noise + (1 - 2 * self.noise) * 0.5 * (1 + np.tanh(scores / 2))
+        return self.chance_of(self.language.scores(tokens))
+
+    def chance_of(self, scores: FloatArray) -> FloatArray:
+        """How probable is the second class at these scores?"""
+        return self.noise + (1 - 2 * self.noise) * 0.5 * (1 + np.tanh(self.sharpness * scores / 2))
 
 
 def _numbered(stems: Sequence[str], count: int) -> dict[str, str]:

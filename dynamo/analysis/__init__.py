@@ -23,6 +23,7 @@ from dynamo.analysis.averaging import (
     mean_points,
     with_own_statistics,
 )
+from dynamo.analysis.change_of_basis import in_another_basis, permuted_units
 from dynamo.analysis.clustering import (
     GroupDistances,
     PermutationTest,
@@ -104,6 +105,7 @@ __all__ = [
     "find_fixed_points",
     "group_distances",
     "group_means",
+    "in_another_basis",
     "input_jacobians",
     "interleave",
     "interpolate",
@@ -119,6 +121,7 @@ __all__ = [
     "pairwise",
     "pca",
     "permutation_test",
+    "permuted_units",
     "plane_grid",
     "plane_of",
     "polarities",

@@ -48,6 +48,17 @@ class FixedPoints:
     context: Tensor | None = None
     ran_on: Tensor | None = None
 
+    def take(self, rows: Tensor) -> FixedPoints:
+        """What was found from some of the seeds, by their indices `[K]`, in that order."""
+        return FixedPoints(
+            self.states[rows],
+            self.speed[rows],
+            self.converged[rows],
+            self.iterations[rows],
+            None if self.context is None else self.context[rows],
+            None if self.ran_on is None else self.ran_on[rows],
+        )
+
     def unique(self, radius: float) -> Tensor:
         """Which points are different ones? Of converged points closer than a radius the slowest stands for all.
 

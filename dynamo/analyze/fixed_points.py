@@ -137,13 +137,7 @@ class FixedPoints(Analysis):
         """Measures of the representatives of some fixed points, and the stability of each; None where there is none."""
         if not len(chosen):
             return None, ()
-        part = Solution(
-            found.states[chosen],
-            found.speed[chosen],
-            found.converged[chosen],
-            found.iterations[chosen],
-            None if found.context is None else found.context[chosen],
-        )
+        part = found.take(chosen)
         size = float(part.states.double().square().sum(1).mean().sqrt())
         kept = part.unique(self.radius * size)
         context = None if part.context is None else part.context[kept]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -40,8 +41,8 @@ class FinishedRun:
     device: torch.device
 
     @classmethod
-    def load(cls, folder: RunFolder, device: str = "auto") -> Self:
-        """Read a run from its folder.
+    def load(cls, folder: RunFolder | Path | str, device: str = "auto") -> Self:
+        """Read a run from its folder, such as `runs/demo/seed=0`; from Python or a notebook too.
 
         Args:
             folder: of the run.
@@ -50,6 +51,7 @@ class FinishedRun:
         Raises:
             UserError: there is no such run, it has not finished, or it is not that of a meta-model.
         """
+        folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
         cli = load_run(folder)
         if not isinstance(cli.model, MetaTask) or not isinstance(cli.datamodule, IndexedDataModule):
             raise UserError(f"{folder.root} is not the run of a meta-model; `analyze` needs one (configs/meta).")

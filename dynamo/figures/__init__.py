@@ -11,6 +11,7 @@ from dynamo.figures.line_attractors import PlanePoints, line_attractors
 from dynamo.figures.map_panel import map_panel
 from dynamo.figures.plane_map import PlaneMap, plane_map, plane_map_row
 from dynamo.figures.style import group_styles, new_figure, save_png
+from dynamo.figures.truth_chart import truth_chart
 
 __all__ = [
     "AttractorPanel",
@@ -33,4 +34,5 @@ __all__ = [
     "plane_map",
     "plane_map_row",
     "save_png",
+    "truth_chart",
 ]

@@ -9,13 +9,14 @@ from functools import partial
 from typing import Any, get_args
 
 import torch
-import torch.nn.functional as nnf
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
-from dynamo.population.identity import IdentifiedTask, Identity, fingerprint
+from dynamo.population.identity import IdentifiedTask, Identity
+from dynamo.population.identity import fingerprint as fingerprint_of
+from dynamo.population.losses import cross_entropies
 from dynamo.population.members import Member, MemberGroup, expand, group_means
 from dynamo.population.optimisation import (
     OptimizerName,
@@ -211,14 +212,21 @@ class PopulationTask(IdentifiedTask):
         for bundle in self.bundles:
             clip_per_member(bundle.parameters(), self.clip)
 
-    def population(self, epoch: int, fingerprint: Mapping[str, str], config: Mapping[str, Any]) -> Population:
+    def population(
+        self,
+        epoch: int | None = None,
+        fingerprint: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> Population:
         """The members as they are now, as a frozen copy.
 
         Args:
-            epoch: epochs trained so far, noted in every member.
-            fingerprint: of the data module.
+            epoch: epochs trained so far, noted in every member; by default as the trainer counted.
+            fingerprint: of the data module; by default of the trainer's.
             config: how they were trained, for people to read.
         """
+        epoch = self.current_epoch if epoch is None else epoch
+        fingerprint = fingerprint_of(self) if fingerprint is None else fingerprint
         copies = []
         for bundle in self.bundles:
             assert isinstance(bundle, Bundle)
@@ -226,7 +234,10 @@ class PopulationTask(IdentifiedTask):
             copy.load_state_dict(bundle.state_dict())
             copies.append(copy)
         if len(self.positions) < len(self.company):
-            config = {**config, **note_part(self.positions, len(self.company), {**self._recipe, **self._reading})}
+            config = {
+                **(config or {}),
+                **note_part(self.positions, len(self.company), {**self._recipe, **self._reading}),
+            }
         members = [[replace(m, epoch=epoch) for m in part] for part in self.bundle_members]
         population = Population(copies, members, fingerprint=fingerprint, class_names=self.class_names, config=config)
         for stage, accuracies in self.accuracies.items():
@@ -237,7 +248,7 @@ class PopulationTask(IdentifiedTask):
     def identity(self) -> Identity:
         """Who learns what from which data."""
         readers = [f"{m.name} ({m.task}, seed {m.seed}, fraction {m.fraction}, {m.policy})" for m in self.members]
-        return {"kind": "population", "members": readers, **fingerprint(self)}
+        return {"kind": "population", "members": readers, **fingerprint_of(self)}
 
     def check_weights(self) -> None:
         """See `IdentifiedTask.check_weights`."""
@@ -278,21 +289,3 @@ class PopulationTask(IdentifiedTask):
         names = (member.name for member in self.members)
         scalars |= {f"{stage}_members/accuracy/{name}": a for name, a in zip(names, accuracy, strict=True)}
         self.log_dict(scalars, sync_dist=True)
-
-
-def cross_entropies(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """What is every member's loss? The mean cross-entropy over its items, float32 at least.
-
-    Args:
-        logits: `[n, B, C]`.
-        targets: class indices `[B]` or `[n, B]`, or shares of the classes `[B, C]` or `[n, B, C]`.
-        label_smoothing: share of the targets that is spread over all classes.
-
-    Returns:
-        `[n]`.
-    """
-    shape = logits.shape if targets.is_floating_point() else logits.shape[:2]
-    wanted = targets.expand(shape).flatten(0, 1)
-    logits = logits.float() if logits.dtype.itemsize < 4 else logits
-    losses = nnf.cross_entropy(logits.flatten(0, 1), wanted, reduction="none", label_smoothing=label_smoothing)
-    return losses.view(logits.shape[:2]).mean(1)

@@ -242,6 +242,23 @@ def test_the_network_is_left_as_it_was() -> None:
         assert torch.equal(parameter, before[name])
 
 
+def test_what_is_taken_is_what_those_seeds_found() -> None:
+    found = FixedPoints(
+        torch.arange(8.0).view(4, 2),
+        torch.tensor([0.1, 0.2, 0.3, 0.4]),
+        torch.tensor([True, False, True, True]),
+        torch.arange(4),
+        torch.tensor([[5.0], [6.0], [7.0], [8.0]]),
+    )
+    taken = found.take(torch.tensor([3, 1]))
+    assert taken.states.tolist() == [[6.0, 7.0], [2.0, 3.0]]
+    assert taken.speed.tolist() == pytest.approx([0.4, 0.2])
+    assert (taken.converged.tolist(), taken.iterations.tolist()) == ([True, False], [3, 1])
+    assert taken.context is not None
+    assert taken.context.tolist() == [[8.0], [6.0]]
+    assert taken.ran_on is None
+
+
 def test_unique_points_keep_their_distance_within_a_context_and_are_the_slowest() -> None:
     states = torch.tensor([[0.0], [0.3], [0.5], [0.1], [2.0], [9.0]])
     speed = torch.tensor([5.0, 1.0, 2.0, 3.0, 4.0, 0.0])

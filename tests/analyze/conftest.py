@@ -28,7 +28,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def finished(run: Path) -> FinishedRun:
     """The same run as the analyses see it."""
-    return FinishedRun.load(RunFolder(run), "cpu")
+    return FinishedRun.load(str(run), "cpu")
 
 
 @pytest.fixture

@@ -72,6 +72,22 @@ def test_negation_and_intensifiers_act_on_the_next_valenced_word(text: str, scor
     assert probability == pytest.approx(1 / (1 + np.exp(-score)))
 
 
+@pytest.mark.parametrize(
+    ("text", "score", "waiting"),
+    [
+        ("good not", 1.0, -1.0),
+        ("not the very film", 0.0, -2.0),
+        ("not very good", -2.0, 1.0),
+        ("awful extremely", -2.0, 3.0),
+        ("film", 0.0, 1.0),
+    ],
+)
+def test_a_perfect_reader_remembers_the_score_and_what_waits(text: str, score: float, waiting: float) -> None:
+    data = module()
+    memory = data.language.memory(data.encode(text).numpy()[None])
+    assert (memory.score.tolist(), memory.waiting.tolist()) == ([score], [waiting])
+
+
 def test_the_options_do_what_they_say() -> None:
     data = module(train_size=200, test_size=30, vocab_size=200, min_length=5, max_length=9, val_fraction=0.2)
     splits = data.data["synthetic"]

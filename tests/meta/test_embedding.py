@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamo.analysis import procrustes_align
+from dynamo.analysis import permuted_units, procrustes_align
 from dynamo.meta import ModelEmbedding
-from dynamo.population import RecurrentBundle
 
 Make = Callable[..., Any]
 
@@ -34,18 +33,6 @@ def test_only_chosen_members_get_a_gradient() -> None:
     embedding(torch.tensor([1, 3])).sum().backward()
     assert embedding.theta.grad is not None
     assert embedding.theta.grad.sum(1).tolist() == [0.0, 2.0, 0.0, 2.0]
-
-
-def permuted(bundle: RecurrentBundle, member: int, order: Tensor) -> RecurrentBundle:
-    """The same bundle, with the hidden units of one GRU in another order."""
-    copy = bundle.take(range(bundle.count))
-    rows = torch.cat([gate * len(order) + order for gate in range(3)])
-    with torch.no_grad():
-        for stacked in (copy.weight_ih, copy.weight_hh, copy.bias_ih, copy.bias_hh):
-            stacked[member] = stacked[member][rows]
-        copy.weight_hh[member] = copy.weight_hh[member][:, order]
-        copy.readout_weight[member] = copy.readout_weight[member][:, order]
-    return copy
 
 
 def ranks(values: Tensor) -> Tensor:
@@ -79,19 +66,6 @@ def test_planted_networks_are_the_source_at_their_points(plant: Make, make_data:
     torch.testing.assert_close(emulators.output, originals.output)
 
 
-def test_a_permuted_member_is_the_same_function(plant: Make, make_data: Make) -> None:
-    data = make_data()
-    data.setup("fit")
-    _, bundle = plant(torch.randn(3, 2))
-    order = torch.randperm(bundle.hidden_sizes[0])
-    batch = data.batch("train", "synthetic", range(10))
-    one, other = bundle(batch), permuted(bundle, 1, order)(batch)
-    torch.testing.assert_close(other.output, one.output)
-    torch.testing.assert_close(other.hidden[0][1], one.hidden[0][1][..., order])
-    torch.testing.assert_close(other.hidden[0][[0, 2]], one.hidden[0][[0, 2]])
-    assert not torch.allclose(other.hidden[0][1], one.hidden[0][1], atol=0.01)
-
-
 def test_members_on_a_line_are_found_in_their_order(plant: Make, save_bundle: Make, learned: Make) -> None:
     planted = torch.linspace(-3.0, 3.0, 8)[torch.randperm(8)]
     folder = save_bundle(plant(planted[:, None])[1])
@@ -115,7 +89,7 @@ def test_the_basis_of_the_hidden_units_moves_theta_less_than_the_seed_does(
         )
         other = bundle
         for member in range(bundle.count):
-            other = permuted(other, member, torch.randperm(bundle.hidden_sizes[0]))
+            other = permuted_units(other, member, torch.randperm(bundle.hidden_sizes[0]))
         bases.append(
             procrustes_align(learned(save_bundle(other, f"basis-{k}"), 300, 0, dimensions=2), reference).residual
         )

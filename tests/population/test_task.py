@@ -20,8 +20,8 @@ from datamodules import DigitsDataModule, SyntheticSentimentDataModule
 from datamodules.base import TaskData
 from dynamo.population import DivergenceError, MemberGroup, Population, PopulationTask
 from dynamo.population.base import last_step
+from dynamo.population.losses import cross_entropies
 from dynamo.population.residual import ResidualBundle
-from dynamo.population.task import cross_entropies
 from dynamo.types import HasReaders, Reader, TaskBatch
 
 SIZES = {"widths": [4, 6, 8, 10], "depths": [1, 1, 1, 1]}
@@ -341,19 +341,6 @@ def test_residual_networks_learn_from_shares_and_are_judged_and_kept_frozen() ->
     assert not torch.equal(model.bundles[0].get_buffer("network.norm.running_mean"), kept["network.norm.running_mean"])
     for name, tensor in frozen.bundles[0].state_dict().items():
         assert torch.equal(kept[name], tensor), name
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_class_shares_are_targets_like_classes(smoothing: float) -> None:
-    logits, classes = torch.randn(2, 5, 3), torch.tensor([0, 2, 1, 1, 0])
-    shares = nnf.one_hot(classes, 3).float()
-    expected = torch.stack([nnf.cross_entropy(own, classes, label_smoothing=smoothing) for own in logits])
-    for targets in (classes, classes.expand(2, 5), shares, shares.expand(2, 5, 3)):
-        torch.testing.assert_close(cross_entropies(logits, targets, smoothing), expected)
-    mixed = 0.3 * shares + 0.7 * shares.flip(0)
-    both = 0.3 * cross_entropies(logits, shares, smoothing) + 0.7 * cross_entropies(logits, shares.flip(0), smoothing)
-    torch.testing.assert_close(cross_entropies(logits, mixed, smoothing), both)
-    assert cross_entropies(logits.bfloat16(), classes).dtype == torch.float32
 
 
 @pytest.fixture(scope="module")
