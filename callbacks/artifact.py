@@ -29,6 +29,19 @@ class PopulationArtifact(Callback):
 
     Args:
         enabled: False turns it off.
+
+    Examples:
+        >>> from pytorch_lightning import Trainer
+        >>> from callbacks import PopulationArtifact
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> from dynamo import MemberGroup, Population, PopulationTask
+        >>> data = SyntheticSentimentDataModule(train_size=200)
+        >>> task = PopulationTask([MemberGroup("all", count=2, hidden_size=8)], data.vocab_size, data.classes)
+        >>> quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> Trainer(default_root_dir="run", max_epochs=1, callbacks=[PopulationArtifact()], **quiet).fit(task, data)
+        >>> [member.name for member in Population.load("run/population").members]
+        ['all-0', 'all-1']
     """
 
     def __init__(self, enabled: bool = True) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as nnf
 
 from datamodules.augmentation import MIXING, POLICIES, augment
-from datamodules.base import IndexedDataModule, TaskData, check_at_least
+from datamodules.base import IndexedDataModule, check_at_least
 from datamodules.basic_english import words_digest
+from datamodules.resident import TaskData
 from datamodules.schedule import IndexBatch, check_val_fraction, hold_out
 from dynamo.types import Reader, TaskBatch
 
@@ -34,6 +35,14 @@ class ImageSplit:
         labels: int64 `[items]`.
         mean: of each colour over the training images, in 0..1, `[3, 1, 1]`.
         std: the same for the standard deviation.
+
+    Examples:
+        >>> import torch
+        >>> from datamodules import ImageSplit
+        >>> half, images = torch.full((3, 1, 1), 0.5), torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+        >>> split = ImageSplit(images.expand(2, 3, 32, 32), labels=torch.tensor([0, 1]), mean=half, std=half)
+        >>> split.gather(torch.tensor([0, 1]), 1, None).inputs.mean((1, 2, 3))  # black is -1, white is 1
+        tensor([-1.,  1.])
     """
 
     images: Tensor
@@ -99,6 +108,14 @@ class ImageDataModule(IndexedDataModule):
         flips: whether a mirrored image is one of the same class; else `flip_crop` and what builds on it only crop.
         mean: of each colour over the training images, in 0..1.
         std: the same for the standard deviation.
+
+    Examples:
+        >>> from datamodules import DigitsDataModule
+        >>> data = DigitsDataModule(policy="none")
+        >>> data.setup()
+        >>> images = data.batch("train", "digits", data.drawn("train", "digits")).inputs
+        >>> round(abs(float(images.mean())), 1), round(float(images.std()), 1)  # normalised over the training images
+        (0.0, 1.0)
     """
 
     policies: ClassVar[tuple[str, ...]] = POLICIES

@@ -30,6 +30,12 @@ class JointDataModule(TextCorpusModule):
         window: batches per length bucket.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+
+    Examples:
+        >>> from datamodules import AGNewsDataModule, IMDBDataModule, JointDataModule
+        >>> data = JointDataModule([IMDBDataModule(), AGNewsDataModule()], vocab_size=5000)
+        >>> {task: len(names) for task, names in data.classes.items()}, data.vocab_size
+        ({'imdb': 2, 'ag_news': 4}, 5000)
     """
 
     def __init__(

@@ -24,7 +24,16 @@ LARGEST_MANIFEST = 64 * 2**20
 
 
 class PopulationError(UserError):
-    """A population folder is missing, damaged, or not what it says it is."""
+    """A population folder is missing, damaged, or not what it says it is.
+
+    Examples:
+        >>> from dynamo.population import Population, PopulationError
+        >>> try:
+        ...     Population.load("runs/none/population")
+        ... except PopulationError as error:
+        ...     print(error)
+        No population at runs/none/population: manifest.json is missing. Train one first ...
+    """
 
 
 @dataclass(frozen=True)

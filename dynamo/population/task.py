@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any, get_args
 
 import torch
-import torch.nn.functional as nnf
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
+from dynamo.population.cross_entropy import cross_entropies
 from dynamo.population.identity import IdentifiedTask, Identity, fingerprint
 from dynamo.population.members import Member, MemberGroup, expand, group_means
 from dynamo.population.optimisation import (
@@ -66,6 +66,18 @@ class PopulationTask(IdentifiedTask):
 
     Raises:
         ValueError: groups that cannot be trained, before anything is built.
+
+    Examples:
+        >>> from pytorch_lightning import Trainer
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> from dynamo import MemberGroup, PopulationTask
+        >>> data = SyntheticSentimentDataModule(train_size=400)
+        >>> task = PopulationTask([MemberGroup("all", count=2, hidden_size=8)], data.vocab_size, data.classes)
+        >>> quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> Trainer(max_epochs=1, **quiet).fit(task, data)
+        >>> [member.name for member in task.members], task.accuracies["val"].shape
+        (['all-0', 'all-1'], torch.Size([2]))
     """
 
     _sums: Tensor
@@ -278,21 +290,3 @@ class PopulationTask(IdentifiedTask):
         names = (member.name for member in self.members)
         scalars |= {f"{stage}_members/accuracy/{name}": a for name, a in zip(names, accuracy, strict=True)}
         self.log_dict(scalars, sync_dist=True)
-
-
-def cross_entropies(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """What is every member's loss? The mean cross-entropy over its items, float32 at least.
-
-    Args:
-        logits: `[n, B, C]`.
-        targets: class indices `[B]` or `[n, B]`, or shares of the classes `[B, C]` or `[n, B, C]`.
-        label_smoothing: share of the targets that is spread over all classes.
-
-    Returns:
-        `[n]`.
-    """
-    shape = logits.shape if targets.is_floating_point() else logits.shape[:2]
-    wanted = targets.expand(shape).flatten(0, 1)
-    logits = logits.float() if logits.dtype.itemsize < 4 else logits
-    losses = nnf.cross_entropy(logits.flatten(0, 1), wanted, reduction="none", label_smoothing=label_smoothing)
-    return losses.view(logits.shape[:2]).mean(1)

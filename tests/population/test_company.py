@@ -10,9 +10,9 @@ from torch import Tensor
 
 from dynamo.population.base import last_step
 from dynamo.population.company import SHARE, VECTOR, affine, in_whole_vectors, norms, products, rooms
+from dynamo.population.cross_entropy import cross_entropies
 from dynamo.population.optimisation import adam, clip_per_member, sgd, stacked_groups
 from dynamo.population.recurrent import RecurrentBundle
-from dynamo.population.task import cross_entropies
 from dynamo.types import TaskBatch
 
 N, B, T = 7, 10, 30

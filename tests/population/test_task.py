@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules import DigitsDataModule, SyntheticSentimentDataModule
-from datamodules.base import TaskData
+from datamodules.resident import TaskData
 from dynamo.population import DivergenceError, MemberGroup, Population, PopulationTask
 from dynamo.population.base import last_step
+from dynamo.population.cross_entropy import cross_entropies
 from dynamo.population.residual import ResidualBundle
-from dynamo.population.task import cross_entropies
 from dynamo.types import HasReaders, Reader, TaskBatch
 
 SIZES = {"widths": [4, 6, 8, 10], "depths": [1, 1, 1, 1]}
