@@ -54,6 +54,9 @@ class AccuracyMap(MapCallback):
         margin: what is shown around the members, as a share of their extent.
         chunk: points that advance together; bounds memory.
 
+    Raises:
+        ValueError: an option is out of its range.
+
     Examples:
         >>> from callbacks import AccuracyMap
         >>> AccuracyMap(every_n_epochs=5, size=9).size ** 2  # networks that are measured, every fifth epoch

@@ -29,6 +29,9 @@ class EmbeddingPCA(MapCallback):
         projector_every_n_epochs: how often theta goes to the projector tab, at most a hundred times like the pictures;
             0 for at the last epoch only.
 
+    Raises:
+        ValueError: `every_n_epochs` is negative.
+
     Examples:
         >>> from pathlib import Path
         >>> from pytorch_lightning import Trainer

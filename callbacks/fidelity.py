@@ -40,6 +40,9 @@ class FidelityTable(Callback):
             turns the callback off, in test too.
         members_at_once: how many members run together; bounds memory.
 
+    Raises:
+        ValueError: an option is out of its range.
+
     Examples:
         >>> import json
         >>> from pathlib import Path

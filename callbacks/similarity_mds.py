@@ -63,6 +63,9 @@ class SimilarityMDS(MapCallback):
         measure: svcca, pwcca, cka or procrustes.
         variance: share of the variance that SVCCA and PWCCA keep.
 
+    Raises:
+        ValueError: an option is out of its range.
+
     Examples:
         >>> from callbacks import SimilarityMDS
         >>> SimilarityMDS(every_n_epochs=5, measure="cka").measure

@@ -22,6 +22,9 @@ class Snapshots(Callback):
     Args:
         every_n_epochs: how often; 0, the default, turns it off.
 
+    Raises:
+        ValueError: `every_n_epochs` is negative.
+
     Examples:
         >>> from pytorch_lightning import Trainer
         >>> from callbacks import Snapshots

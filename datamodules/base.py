@@ -48,6 +48,9 @@ class IndexedDataModule(LightningDataModule):
         val_items: how many items of each task validation reads, a fixed class-balanced draw; None for all.
         test_items: the same for the test split.
 
+    Raises:
+        ValueError: a number is out of its range; the message names the option.
+
     Examples:
         >>> from datamodules import SyntheticSentimentDataModule
         >>> data = SyntheticSentimentDataModule(train_size=200, val_fraction=0.1, eval_batch_size=8)

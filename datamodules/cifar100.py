@@ -68,6 +68,9 @@ class CIFAR100DataModule(ImageDataModule):
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
 
+    Raises:
+        ValueError: classes that CIFAR-100 does not have, or a number out of its range.
+
     Examples:
         >>> from datamodules import CIFAR100DataModule
         >>> CIFAR100DataModule(subset=["whale", "dolphin"]).classes  # numbered anew, in this order

@@ -33,6 +33,9 @@ class DigitsDataModule(ImageDataModule):
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
 
+    Raises:
+        ValueError: as `ImageDataModule`.
+
     Examples:
         >>> from datamodules import DigitsDataModule
         >>> data = DigitsDataModule()

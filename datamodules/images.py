@@ -34,7 +34,7 @@ class ImageSplit:
         images: uint8 `[items, 3, 32, 32]`.
         labels: int64 `[items]`.
         mean: of each colour over the training images, in 0..1, `[3, 1, 1]`.
-        std: the same for the standard deviation.
+        std: the same for the standard deviation, `[3, 1, 1]`.
 
     Examples:
         >>> import torch
@@ -102,6 +102,9 @@ class ImageDataModule(IndexedDataModule):
         seed: decides the order of the items and all augmentation.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+
+    Raises:
+        ValueError: a policy that mixes classes, or a number out of its range.
 
     Attributes:
         task: the task's name, the key of its batches.

@@ -31,6 +31,9 @@ class JointDataModule(TextCorpusModule):
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
 
+    Raises:
+        ValueError: there is no task, one is listed twice, or a number is out of its range.
+
     Examples:
         >>> from datamodules import AGNewsDataModule, IMDBDataModule, JointDataModule
         >>> data = JointDataModule([IMDBDataModule(), AGNewsDataModule()], vocab_size=5000)

@@ -143,6 +143,9 @@ class SyntheticSentimentDataModule(IndexedDataModule):
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
 
+    Raises:
+        ValueError: a number is out of its range; the message names the option.
+
     Examples:
         >>> from datamodules import SyntheticSentimentDataModule
         >>> data = SyntheticSentimentDataModule()

@@ -60,6 +60,9 @@ class TextCorpusModule(IndexedDataModule):
         window: batches per length bucket.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+
+    Raises:
+        ValueError: a number is out of its range; the message names the option.
     """
 
     def __init__(

@@ -50,6 +50,13 @@ def mean_points(theta: Tensor, groups: Sequence[str]) -> dict[str, Tensor]:
 def group_means(theta: Tensor, groups: Sequence[str]) -> dict[str, Tensor]:
     """Where is the middle of each group? As `mean_points`, without the mean over every model.
 
+    Args:
+        theta: embeddings `[N, D]`.
+        groups: one name per model.
+
+    Returns:
+        The mean `[D]` of each group, in order of first appearance.
+
     Examples:
         >>> import torch
         >>> from dynamo.analysis import group_means
@@ -157,7 +164,15 @@ def with_own_statistics(bundle: Bundle, task: str, batches: Iterable[dict[str, T
 
 @torch.inference_mode()
 def bundle_accuracy(bundle: Bundle, task: str, batches: Iterable[dict[str, TaskBatch]]) -> Tensor:
-    """Share of right answers of base models at the last real step, float64 `[N]`; see `accuracy_at`.
+    """How good are base models? Share of right answers at the last real step, float64 `[N]`; see `accuracy_at`.
+
+    Args:
+        bundle: N base models.
+        task: theirs.
+        batches: labelled items; those of other tasks are passed over.
+
+    Raises:
+        ValueError: there is no item of this task.
 
     Examples:
         >>> import torch
@@ -182,6 +197,13 @@ def bundle_accuracy(bundle: Bundle, task: str, batches: Iterable[dict[str, TaskB
 
 def base_accuracies(population: Population, batches: Sequence[dict[str, TaskBatch]]) -> dict[str, Tensor]:
     """How good are the base models of every task? Float64 `[members of the task]`, in the order of the members.
+
+    Args:
+        population: the base models.
+        batches: labelled items of every task, read once for each bundle.
+
+    Raises:
+        ValueError: there is no item of a task.
 
     Examples:
         >>> import torch

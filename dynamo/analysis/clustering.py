@@ -100,7 +100,7 @@ def permutation_test(
     Distances are computed once; the names are shuffled over them, many shuffles at a time.
 
     Args:
-        points: as in `silhouette`.
+        points: as in `silhouette`, `[N, any]` or distances `[N, N]`.
         groups: one name per point.
         permutations: number of shuffles.
         seed: decides the shuffles.

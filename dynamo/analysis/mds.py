@@ -36,7 +36,7 @@ class MDS:
         >>> on_a_line = classical_mds(torch.tensor([[0.0, 1, 3], [1, 0, 2], [3, 2, 0]]))
         >>> on_a_line.coordinates.shape, round(on_a_line.stress, 6)
         (torch.Size([3, 2]), 0.0)
-        >>> classical_mds(torch.tensor([[0.0, 1, 9], [1, 0, 1], [9, 1, 0]])).negative_share > 0.1  # no such points exist
+        >>> classical_mds(torch.tensor([[0.0, 1, 9], [1, 0, 1], [9, 1, 0]])).negative_share > 0.1  # no such points
         True
     """
 
@@ -104,7 +104,7 @@ def smacof_mds(distances: Tensor, k: int = 2, seed: int = 0) -> MDS:
     Examples:
         >>> import torch
         >>> from dynamo.analysis import classical_mds, smacof_mds
-        >>> impossible = torch.tensor([[0.0, 1, 1], [1, 0, 3], [1, 3, 0]])  # a way of 1 + 1 between two that lie 3 apart
+        >>> impossible = torch.tensor([[0.0, 1, 1], [1, 0, 3], [1, 3, 0]])  # 1 + 1 is less than 3
         >>> round(smacof_mds(impossible).stress, 3), round(classical_mds(impossible).stress, 3)
         (0.177, 0.192)
     """

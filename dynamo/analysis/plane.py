@@ -78,8 +78,8 @@ class PlaneGrid:
     Attributes:
         points: theta at the grid's points `[P, D]`, P = rows * columns, row after row (y outer, x inner), in the
             type and on the device of theta.
-        x: coordinates of the columns along the first axis of the plane, ascending, float64.
-        y: coordinates of the rows along the second.
+        x: coordinates of the columns along the first axis of the plane, ascending, float64 `[columns]`.
+        y: coordinates of the rows along the second `[rows]`.
 
     Examples:
         >>> import torch

@@ -138,6 +138,23 @@ def search_many(
 
     One after the other: on a CPU ten draws as one batch took as long as ten searches.
 
+    Args:
+        network: as in `search`, as all that is not named here.
+        task: whose readout answers.
+        labelled: draws of labelled items, each of any number.
+        steps: SGD iterates.
+        lr: step size.
+        batch_size: labelled items that one step reads.
+        momentum: of SGD.
+        seed: decides the order in which the labelled items are read.
+
+    Returns:
+        One search for each draw, in their order.
+
+    Raises:
+        ValueError: there is no draw, or as `search`.
+        DivergenceError: a loss is no longer finite.
+
     Examples:
         >>> import torch
         >>> from dynamo import TaskBatch

@@ -108,6 +108,9 @@ def embedding_plane(
     Args are those of `EmbeddingPanel`. Points stand at equal scale on both axes, so that distances in the
     picture are distances in the embedding.
 
+    Raises:
+        ValueError: if the parts of the panel do not fit together.
+
     Source: Figure 3 (one column), Figures 4, 5 and 10 of the paper.
 
     Examples:

@@ -84,6 +84,14 @@ class AffineAlignment(Alignment):
 class IdentityAlignment(Alignment):
     """V_n(s) = s: the meta-model has to use the very basis of the members; needs S = H.
 
+    Args:
+        count: N.
+        size: S.
+        target_size: H.
+
+    Raises:
+        ValueError: S and H differ.
+
     Examples:
         >>> import torch
         >>> from dynamo.meta import IdentityAlignment
@@ -110,6 +118,11 @@ class IdentityAlignment(Alignment):
 
 class MLPAlignment(Alignment):
     """V_n(s) = tanh(s A_n + a_n) W_n + b_n, with as many hidden units as base states.
+
+    Args:
+        count: N.
+        size: S.
+        target_size: H.
 
     Examples:
         >>> import torch

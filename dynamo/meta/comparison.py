@@ -37,9 +37,9 @@ class Comparison(NamedTuple):
         bundle: index of the bundle.
         members: indices of the members inside the bundle, `[n]`.
         original: what the base models did.
-        mapped: V_n(s) of every stage, in the shapes of `original.hidden`.
-        emulated: logits of the emulators, in the shape of `original.output`; with lambda = 0, in evaluation, what
-            the members' own readouts say of `mapped`.
+        mapped: V_n(s) of every stage, in the shapes of `original.hidden`: `[n, B, T, H]` or `[n, B, channels, h, w]`.
+        emulated: logits of the emulators, in the shape of `original.output`: `[n, B, T, C]` or `[n, B, C]`; with
+            lambda = 0, in evaluation, what the members' own readouts say of `mapped`.
         batch: the items.
 
     Examples:
