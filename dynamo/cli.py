@@ -33,7 +33,7 @@ from dynamo.next_steps import after
 from dynamo.options import PlainParser
 from dynamo.runs import RunFolder, read_config
 from dynamo.types import HasReaders, UserError
-from dynamo.words import HELP, check_words, configurations
+from dynamo.words import HELP, configurations, misuse
 
 CALLBACKS = {
     "checkpoint": callbacks.RunCheckpoint,
@@ -264,8 +264,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from dynamo.reproduce import main as reproduce
 
             reproduce(words[1:])
+        elif wrong := misuse(words, list(DynamoCLI.subcommands())):
+            sys.stderr.write(f"dynamo: error: {wrong}. All commands: dynamo --help\n")
+            raise SystemExit(2)
         else:
-            check_words(words, list(DynamoCLI.subcommands()))
             for file in filter(Path.exists, configurations(words)):  # the parser says which is missing
                 read_config(file)
             build(None if args is None else words, run=True)

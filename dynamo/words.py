@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from dynamo.types import UserError
-
 HELP = """usage: dynamo COMMAND ...
 
 Turns a population of trained networks into a map (DYNAMO, arXiv 2302.14078).
@@ -33,23 +31,18 @@ def configurations(words: Sequence[str]) -> list[Path]:
     return [Path(name) for name in named if "\n" not in name and not name.lstrip().startswith("{")]  # else YAML itself
 
 
-def check_words(words: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse a command that there is not, and one that nothing is said about.
+def misuse(words: Sequence[str], known: Sequence[str]) -> str:
+    """What is wrong, and what there is: a command that there is not, or one that nothing is said about; else empty.
 
     Args:
         words: what was typed.
         known: the commands of LightningCLI.
-
-    Raises:
-        UserError: naming what there is.
     """
     if words[0] not in known and not words[0].startswith("-"):
-        raise UserError(
-            f"there is no command {words[0]!r}; choose one of {', '.join([*known, 'analyze', 'report', 'reproduce'])}. "
-            "`dynamo` alone tells what each is for."
-        )
+        return f"there is no command {words[0]!r}; choose one of {', '.join([*known, 'analyze', 'report', 'reproduce'])}"
     if words[0] in known and not words[1:]:
-        raise UserError(
-            f"dynamo {words[0]} needs a configuration: dynamo {words[0]} -c configs/population/demo.yaml. "
-            "configs/README.md tells of the others."
+        return (
+            f"dynamo {words[0]} needs a configuration: dynamo {words[0]} -c configs/population/demo.yaml; "
+            "configs/README.md tells of the others"
         )
+    return ""

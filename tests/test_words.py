@@ -19,7 +19,7 @@ def test_a_command_that_is_none_or_says_nothing_is_refused_with_a_remedy(
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(words)
-    assert stopped.value.code == 1
+    assert stopped.value.code == 2
     assert remedy in capsys.readouterr().err
 
 
