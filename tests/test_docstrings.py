@@ -10,6 +10,7 @@ import ast
 import builtins
 import doctest
 import inspect
+import logging
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -160,6 +161,8 @@ def test_its_example_runs(found: Name, tmp_path: Path, monkeypatch: pytest.Monke
     """By itself, from its own imports, as somebody would paste it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DYNAMO_DATA", raising=False)
+    for ours in ("dynamo", "callbacks", "datamodules"):  # they may speak on stdout, where a command has run before
+        monkeypatch.setattr(logging.getLogger(ours), "handlers", [logging.NullHandler()])
     test = doctest.DocTestParser().get_doctest(found.doc, {}, f"{found.package}.{found.name}", None, 0)
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE, verbose=False)

@@ -16,7 +16,7 @@ from dynamo.population.base import Bundle, last_step
 from dynamo.population.optimisation import adam, check_finite, clip_per_member, learning_rate_factor
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import ResidualBundle
-from dynamo.types import Reads, TaskBatch
+from dynamo.types import TaskBatch
 
 _REMEDY = "Lower lr."
 Trainable = RecurrentBundle | ResidualBundle

@@ -43,7 +43,7 @@ def from_checkpoints(
         observe: layers whose outputs are the states, see `dynamo.observe`; without them forward returns both.
         output: the layer that gives the logits, see `dynamo.observe`.
         read_out: see `Population.from_modules`.
-        example: a few real inputs, also as nested lists; see `Population.from_modules`.
+        example: a few real inputs `[B, ...]`, also as nested lists; see `Population.from_modules`.
         names: one per network; by default what distinguishes the files' paths.
         groups: one per network; by default those of `checkpoints`, else the class's name.
         task: what the networks were trained on.
@@ -51,10 +51,10 @@ def from_checkpoints(
     Raises:
         PopulationError: no file matches, one cannot be read or does not fit the class, or a network cannot be studied.
 
-    Example:
+    Examples:
         >>> import dynamo, torch
         >>> for seed in range(2):
-        ...     torch.manual_seed(seed)
+        ...     _ = torch.manual_seed(seed)
         ...     network = torch.nn.LSTM(3, 4, batch_first=True)
         ...     torch.save(network.state_dict(), f"seed={seed}.pt")
         >>> options = {"input_size": 3, "hidden_size": 4, "batch_first": True}

@@ -62,7 +62,7 @@ def observe(*layers: str, output: str | None = "") -> Observe:
     Raises:
         PopulationError: no layer is named. When it looks: there is no such layer, or it is not reached.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from torch import nn
         >>> import dynamo
