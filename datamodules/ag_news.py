@@ -22,6 +22,20 @@ class AGNewsDataModule(TextDataModule):
 
     Files that are there are used as they are, whatever their checksum; only downloads are checked.
     The options are those of `TextCorpusModule`.
+
+    Examples:
+        >>> import csv
+        >>> from pathlib import Path
+        >>> from datamodules import AGNewsDataModule
+        >>> Path("ag_news_csv").mkdir()
+        >>> for split in ("train", "test"):  # label, title, description
+        ...     with Path(f"ag_news_csv/{split}.csv").open("w") as file:
+        ...         csv.writer(file).writerows([[2, "Cup final", "Our team won."], [4, "New chip", "It is fast."]] * 20)
+        >>> data = AGNewsDataModule(root=".")
+        >>> data.prepare_data()
+        >>> data.setup()
+        >>> data.class_names[int(data.batch("test", "ag_news", [0]).targets)]
+        'Sports'
     """
 
     task: ClassVar[str] = "ag_news"

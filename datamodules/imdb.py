@@ -25,6 +25,19 @@ class IMDBDataModule(TextDataModule):
 
     A folder that is there is used as it is; so is an archive, after its checksum; else the archive is
     downloaded. The options are those of `TextCorpusModule`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from datamodules import IMDBDataModule
+        >>> for number in range(40):
+        ...     path = Path(f"aclImdb/{('train', 'test')[number % 2]}/{('neg', 'pos')[number // 20]}/{number}.txt")
+        ...     path.parent.mkdir(parents=True, exist_ok=True)
+        ...     _ = path.write_text(f"A {('dull', 'great')[number // 20]} film.")
+        >>> data = IMDBDataModule(root=".", vocab_size=8)
+        >>> data.prepare_data()
+        >>> data.setup()
+        >>> data.words, data.encode("Great FILM!").tolist()
+        (('<pad>', '<unk>', '.', 'a', 'film', 'dull', 'great'), [6, 4, 1])
     """
 
     task: ClassVar[str] = "imdb"

@@ -30,6 +30,15 @@ class JointDataModule(TextCorpusModule):
         window: batches per length bucket.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+
+    Raises:
+        ValueError: there is no task, one is listed twice, or a number is out of its range.
+
+    Examples:
+        >>> from datamodules import AGNewsDataModule, IMDBDataModule, JointDataModule
+        >>> data = JointDataModule([IMDBDataModule(), AGNewsDataModule()], vocab_size=5000)
+        >>> {task: len(names) for task, names in data.classes.items()}, data.vocab_size
+        ({'imdb': 2, 'ag_news': 4}, 5000)
     """
 
     def __init__(

@@ -12,10 +12,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from datamodules.base import IndexedDataModule, TaskData, check_at_least
+from datamodules.base import IndexedDataModule, check_at_least
 from datamodules.basic_english import REPLACEMENTS, encode, train_tokenizer, words_digest, words_of
 from datamodules.download import resolve_root
 from datamodules.encoded_text import EncodedText, Keep, check_reading
+from datamodules.resident import TaskData
 from datamodules.schedule import check_val_fraction, hold_out
 from datamodules.text_cache import Corpus, DamagedCacheError, cache_key, read_corpus, write_corpus
 
@@ -59,6 +60,9 @@ class TextCorpusModule(IndexedDataModule):
         window: batches per length bucket.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+
+    Raises:
+        ValueError: a number is out of its range; the message names the option.
     """
 
     def __init__(
@@ -185,6 +189,20 @@ class TextDataModule(TextCorpusModule):
     Attributes:
         task: the task's name, the key of its batches.
         class_names: in the order of their indices.
+
+    Examples:
+        >>> from datamodules import TextDataModule
+        >>> from datamodules.text import RawSplit
+        >>> class Colours(TextDataModule):
+        ...     task, class_names = "colours", ("cold", "warm")
+        ...     def fetch(self) -> None: "Nothing to download."
+        ...     def identity(self) -> str: return "version 1"
+        ...     def read(self, split: str) -> RawSplit: return RawSplit(["blue sea", "red fire"] * 20, [0, 1] * 20)
+        >>> data = Colours(root=".", vocab_size=6)
+        >>> data.prepare_data()
+        >>> data.setup()
+        >>> data.words
+        ('<pad>', '<unk>', 'blue', 'fire', 'red', 'sea')
     """
 
     task: ClassVar[str]

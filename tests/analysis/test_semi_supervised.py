@@ -10,12 +10,14 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from dynamo.analysis.averaging import accuracy_at, bundle_accuracy
-from dynamo.analysis.semi_supervised import _minibatches, draw_labels, search, search_many, train_from_scratch
+from dynamo.analysis.labels import draw_labels, minibatches
+from dynamo.analysis.semi_supervised import search, search_many, train_from_scratch
 from dynamo.meta.recurrent import Conditioning, RecurrentMetaModel
 from dynamo.meta.residual import ResidualMetaModel
 from dynamo.population.base import last_step
+from dynamo.population.hooks import Probe
 from dynamo.population.modules import ModuleBundle
-from dynamo.population.observation import Form, Probe
+from dynamo.population.observation import Form
 from dynamo.population.optimisation import DivergenceError
 from dynamo.population.recurrent import Architecture, RecurrentBundle
 from dynamo.population.residual import ResidualBundle
@@ -199,7 +201,7 @@ def test_seed_decides_the_minibatches_and_nothing_else() -> None:
 
 def test_every_item_is_read_once_before_any_is_read_again() -> None:
     places = torch.arange(7).view(1, 7, 1)
-    batches = _minibatches(TaskBatch(places, places[..., 0], places[..., 0]), 3, seed=0)
+    batches = minibatches(TaskBatch(places, places[..., 0], places[..., 0]), 3, seed=0)
     read = torch.cat([next(batches).inputs.flatten() for _ in range(14)])
     for passed in read.view(6, 7):
         assert sorted(passed.tolist()) == list(range(7))
