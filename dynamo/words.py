@@ -39,7 +39,9 @@ def misuse(words: Sequence[str], known: Sequence[str]) -> str:
         known: the commands of LightningCLI.
     """
     if words[0] not in known and not words[0].startswith("-"):
-        return f"there is no command {words[0]!r}; choose one of {', '.join([*known, 'analyze', 'report', 'reproduce'])}"
+        return (
+            f"there is no command {words[0]!r}; choose one of {', '.join([*known, 'analyze', 'report', 'reproduce'])}"
+        )
     if words[0] in known and not words[1:]:
         return (
             f"dynamo {words[0]} needs a configuration: dynamo {words[0]} -c configs/population/demo.yaml; "
