@@ -58,17 +58,23 @@ def test_a_population_that_was_not_written_is_not_named(folder: RunFolder, popul
 
 
 def test_after_the_training_of_a_map_come_its_test_and_the_analyses(folder: RunFolder, map_task: MetaTask) -> None:
-    test, embedding, kinds = commands(after("fit", folder, map_task))
+    test, embedding, kinds, report = commands(after("fit", folder, map_task))
     assert test == ["dynamo", "test", "-c", str(folder.config)]
     assert embedding == ["dynamo", "analyze", "embedding", "--run", str(folder.root)]
     assert kinds == ["dynamo", "analyze"]
+    assert report == ["dynamo", "report", str(folder.root)]
 
 
 def test_after_a_test_it_is_not_tested_again(folder: RunFolder, map_task: MetaTask) -> None:
     told = after("test", folder, map_task)
     assert f"results: {folder.results}" in told
-    assert [words[1] for words in commands(told)] == ["analyze", "analyze"]
-    assert [words[1] for words in commands(after("validate", folder, map_task))] == ["test", "analyze", "analyze"]
+    assert [words[1] for words in commands(told)] == ["analyze", "analyze", "report"]
+    assert [words[1] for words in commands(after("validate", folder, map_task))] == [
+        "test",
+        "analyze",
+        "analyze",
+        "report",
+    ]
 
 
 def test_a_module_of_somebody_else_is_told_its_place_alone(folder: RunFolder) -> None:

@@ -12,7 +12,10 @@ from dynamo.words import configurations
 
 @pytest.mark.parametrize(
     ("words", "remedy"),
-    [(["fitt"], "choose one of fit, validate, test, predict, analyze, reproduce"), (["fit"], "dynamo fit -c configs/")],
+    [
+        (["fitt"], "choose one of fit, validate, test, predict, analyze, report, reproduce"),
+        (["fit"], "dynamo fit -c configs/"),
+    ],
 )
 def test_a_command_that_is_none_or_says_nothing_is_refused_with_a_remedy(
     words: list[str], remedy: str, capsys: pytest.CaptureFixture[str]
