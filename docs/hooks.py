@@ -1,7 +1,8 @@
-"""What `mkdocs build` does besides: formulas become MathML, and rendered notebooks join the navigation."""
+"""What `mkdocs build` does besides: formulas, the public names of a package, rendered notebooks in the navigation."""
 
 from __future__ import annotations
 
+import ast
 import html
 import re
 from pathlib import Path
@@ -11,7 +12,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 
+PUBLIC = re.compile(r"^\{\{ (public|links) ([\w.]+) \}\}$", re.MULTILINE)
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+PICTURE = re.compile(r'(<img [^>]*?src="([^"]+)"[^>]*>)')
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -23,9 +26,26 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Fill in the public names of a package, file by file, in the order of its imports.
+
+    `{{ public dynamo.analysis }}` describes them; `{{ links dynamo }}` leads to where they are described.
+    """
+    return PUBLIC.sub(lambda found: _public(*found.groups(), Path(config.config_file_path).parent), markdown)
+
+
+def _public(how: str, package: str, root: Path) -> str:
+    tree = ast.parse((root / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module != "__future__"]
+    if how == "links":
+        return "\n".join(f"- [{name.name}][{node.module}.{name.name}]" for node in imports for name in node.names)
+    entries = [(node.module, ", ".join(alias.name for alias in node.names)) for node in imports]
+    return "\n".join(f"::: {module}\n    options:\n      members: [{names}]\n" for module, names in entries)
+
+
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Formulas that the reader's browser shows without any script, and so without a network."""
-    return FORMULA.sub(_mathml, content)
+    """Formulas that the browser shows without a script, and so without a network; pictures that a click enlarges."""
+    return PICTURE.sub(r'<a href="\2">\1</a>', FORMULA.sub(_mathml, content))
 
 
 def _mathml(found: re.Match[str]) -> str:

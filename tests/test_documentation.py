@@ -133,7 +133,18 @@ def room(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for run, kind in (("population", "population"), ("seed=0", "meta")):
         shutil.copytree(trained / kind, room / "runs/demo" / run)
     main(["analyze", "embedding", "--run", str(room / "runs/demo/seed=0"), "--permutations", "20"])
-    main(["analyze", "averaging", "--run", str(room / "runs/demo/seed=0"), "--steps", "2", "--out", str(room / "runs/demo")])
+    main(
+        [
+            "analyze",
+            "averaging",
+            "--run",
+            str(room / "runs/demo/seed=0"),
+            "--steps",
+            "2",
+            "--out",
+            str(room / "runs/demo"),
+        ]
+    )
     return room
 
 
@@ -152,6 +163,14 @@ def parsed(words: Sequence[str]) -> None:
         build(list(words), run=True)
 
 
+def first(room: Path, *what: str) -> bool:
+    """Whether this has not been run yet: one command of a kind is, the others are parsed."""
+    mark = room / "-".join(["tried", *what])
+    fresh = not mark.exists()
+    mark.touch()
+    return fresh
+
+
 def train(words: list[str], room: Path) -> None:
     """The demo's trainings are run, in seconds; others are parsed."""
     known = [MAKES[word] for word in words if word in MAKES]
@@ -159,6 +178,8 @@ def train(words: list[str], room: Path) -> None:
         with pytest.raises(SystemExit, match="0"):
             main(words)
     elif not known or any(word.startswith("configs/hardware") for word in words):
+        parsed(words)
+    elif not (any(word.startswith("--model") for word in words) or first(room, words[0], *known)):
         parsed(words)
     elif words[0] == "fit":
         run = room / "runs/tried"
@@ -172,11 +193,10 @@ def train(words: list[str], room: Path) -> None:
 def analyse(words: list[str], room: Path) -> None:
     """Small analyses are run, on runs put where the command looks for them; others are parsed."""
     kind = next(kind for kind in ANALYSES if kind.name == words[0])
-    if words[1:] in ([], ["--help"]) or (kind.name == "embed" and "--population" not in words):
-        assert words[1:] in ([], ["--help"])  # a command that is named, not typed
-        return
+    if not words[1:]:
+        return  # named, not typed
     names = parse(kind, words[1:])[1]
-    if kind.name not in SMALL:
+    if kind.name not in SMALL or not first(room, kind.name):
         return
     for name in (*names["run"], *names["below"]):
         if not Path(name).exists():
@@ -404,11 +424,13 @@ def test_a_rendered_notebook_shows_the_code_of_the_notebook(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_names_is_there(page: Path) -> None:
-    """Files of the repository, and names of the library in links such as `[Population][dynamo.population.Population]`."""
+    """Files of the repository, and names of the library in links: `[Population][dynamo.population.Population]`."""
     tops = r"(?:configs|docs|dynamo|datamodules|callbacks|tests|benchmarks|notebooks|\.ci)"
     words = [*said(page), *(word for block in filter(is_shell, blocks(page)) for word in block.text.split())]
     named = [word for word in words if re.fullmatch(rf"{tops}/[\w./*-]+", word)]
-    named = [re.sub(r"\bname\b|(?<=test_)name\b", "imdb", word).replace("test_NAME", "test_text_cache") for word in named]
+    named = [
+        re.sub(r"\bname\b|(?<=test_)name\b", "imdb", word).replace("test_NAME", "test_text_cache") for word in named
+    ]
     assert [word for word in named if not list(ROOT.glob(word)) and "NAME" not in word] == []
     for name in re.findall(r"\[[^\]]+\]\[([a-z][\w.]+)\]", page.read_text(encoding="utf-8")):
         module, _, attribute = name.rpartition(".")
@@ -427,7 +449,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def anchors(page: Path) -> set[str]:
     """The names of a page's headings, as GitHub and MkDocs make them."""
-    headings = [after.content for token, after in zip(tokens(page), tokens(page)[1:], strict=False) if token.type == "heading_open"]
+    headings = [
+        after.content
+        for token, after in zip(tokens(page), tokens(page)[1:], strict=False)
+        if token.type == "heading_open"
+    ]
     return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text).strip().lower()) for text in headings}
 
 

@@ -23,7 +23,15 @@ PACKAGES = {
     "datamodules": "datamodules",
     "callbacks": "callbacks",
 }
-FETCHED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src", "object": "data"}
+FETCHED = {
+    "script": "src",
+    "link": "href",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "object": "data",
+}
 """What a browser fetches by itself; what a person clicks on (`a`) is another matter."""
 
 
