@@ -18,9 +18,10 @@ PICTURE = re.compile(r'(<img [^>]*?src="([^"]+)"[^>]*>)')
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """The notebooks that were rendered (docs/notebooks/*.md), in their order; they may be none."""
+    """The notebooks that were rendered (docs/notebooks/*.md), in their order, the index first; they may be none."""
     folder = Path(config.docs_dir)
-    rendered = sorted(page.relative_to(folder).as_posix() for page in folder.glob("notebooks/*.md"))
+    pages = sorted(folder.glob("notebooks/*.md"), key=lambda page: (page.stem != "index", page.name))
+    rendered = [page.relative_to(folder).as_posix() for page in pages]
     if rendered and config.nav is not None:
         config.nav.insert(-1, {"Notebooks": rendered})
     return config

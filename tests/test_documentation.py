@@ -100,6 +100,11 @@ def lines_of(block: Block) -> list[str]:
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
+def is_rendered(page: Path) -> bool:
+    """Whether it was made from a notebook, which is run as a whole elsewhere."""
+    return page.parent == DOCS / "notebooks" and page.name != "index.md"
+
+
 def is_shell(block: Block) -> bool:
     known = block.language in ("", "sh") and lines_of(block)
     return bool(known) and all(line.split()[0] in RULES for line in lines_of(block))
@@ -109,7 +114,7 @@ def commands() -> dict[str, str]:
     """Every command that a reader could type, once: those of code blocks and those in the text; and where it stands."""
     found: dict[str, str] = {}
     for page in PAGES:
-        for block in filter(is_shell, blocks(page)):
+        for block in filter(is_shell, () if is_rendered(page) else blocks(page)):
             for line in lines_of(block):
                 found.setdefault(shlex.join(shlex.split(line, comments=True)), str(block))
         for text in said(page):
@@ -177,9 +182,11 @@ def train(words: list[str], room: Path) -> None:
     if "--print_config" in words:
         with pytest.raises(SystemExit, match="0"):
             main(words)
-    elif not known or any(word.startswith("configs/hardware") for word in words):
-        parsed(words)
-    elif not (any(word.startswith("--model") for word in words) or first(room, words[0], *known)):
+    elif (
+        not known
+        or any(word.startswith("configs/hardware") for word in words)
+        or not (any(word.startswith("--model") for word in words) or first(room, words[0], *known))
+    ):
         parsed(words)
     elif words[0] == "fit":
         run = room / "runs/tried"
@@ -335,14 +342,14 @@ def message_block(block: Block, room: Path) -> None:
 
 @cache
 def messages() -> frozenset[str]:
-    """Every text of the code, with a gap where something is put in."""
+    """Every text of the code but docstrings, with a gap where something is put in."""
     texts = set()
-    for package in ("dynamo", "datamodules", "callbacks"):
-        for file in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                values = node.values if isinstance(node, ast.JoinedStr) else [node]
-                fixed = [str(v.value) if isinstance(v, ast.Constant) else "\n" for v in values]
-                texts.add(re.sub(r" +", " ", "".join(fixed)))
+    for file in (file for package in ("dynamo", "datamodules", "callbacks") for file in (ROOT / package).rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in (node for node in nodes if id(node) not in docstrings):
+            values = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts.add("".join(str(v.value) if isinstance(v, ast.Constant) else "\n" for v in values))
     return frozenset(texts)
 
 
@@ -371,11 +378,6 @@ def rule_of(block: Block) -> Callable[[Block, Path], None] | None:
     if block.text.startswith("datamodules ->"):
         return flow_block
     return citation_block if first and first[0].startswith("@misc") else None
-
-
-def is_rendered(page: Path) -> bool:
-    """Whether it was made from a notebook."""
-    return page.is_relative_to(DOCS / "notebooks")
 
 
 OTHERS = [
