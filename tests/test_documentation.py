@@ -177,16 +177,14 @@ def first(room: Path, *what: str) -> bool:
 
 
 def train(words: list[str], room: Path) -> None:
-    """The demo's trainings are run, in seconds; others are parsed."""
+    """The demo's trainings are run, in seconds: one of each kind, and those with options of the model."""
     known = [MAKES[word] for word in words if word in MAKES]
+    elsewhere = any(word.startswith("configs/hardware") for word in words)
+    special = any(word.startswith("--model") for word in words)
     if "--print_config" in words:
         with pytest.raises(SystemExit, match="0"):
             main(words)
-    elif (
-        not known
-        or any(word.startswith("configs/hardware") for word in words)
-        or not (any(word.startswith("--model") for word in words) or first(room, words[0], *known))
-    ):
+    elif not known or elsewhere or not (special or first(room, words[0], *known)):
         parsed(words)
     elif words[0] == "fit":
         run = room / "runs/tried"
