@@ -14,7 +14,6 @@ RUN := $(VENV)/bin/python
 # copied repository (an editable install remembers its folder) both ask for a new one. It is written last.
 KEY := $(shell { cat pyproject.toml .ci/oldest.txt; pwd; echo '$(EXTRAS)'; } | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.ready-$(KEY)
-DOCS_STAMP := $(VENV)/.docs-$(KEY)
 
 help:  ## list what can be made
 	@echo 'Usage: make TARGET'
@@ -46,7 +45,7 @@ format: setup  ## put the code in the form that lint asks for
 bench: setup  ## time the hot paths (not part of the tests)
 	$(RUN) -m pytest -q benchmarks --benchmark-only
 
-docs: $(DOCS_STAMP)  ## build the documentation into site/ (no network; warnings are errors)
+docs: $(VENV)/.with-docs-$(KEY)  ## build the documentation into site/ (no network; warnings are errors)
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
 	@echo 'The documentation is in site/: open site/index.html, or, for its search too,'
 	@echo '    $(RUN) -m http.server --bind 127.0.0.1 --directory site 8000'
@@ -85,8 +84,8 @@ $(STAMP):
 	    exit 1; }
 	@rm -f '$(VENV)'/.ready-* && touch '$@' && echo 'Installed.'
 
-$(DOCS_STAMP): $(STAMP)
-	@'$(RUN)' -m pip install --quiet --progress-bar off $(PIP_OPTIONS) --editable '.[docs]' || { \
-	    echo 'What builds the documentation could not be installed; what pip said stands above.'; \
-	    exit 1; }
-	@rm -f '$(VENV)'/.docs-* && touch '$@'
+# What only some targets need, an extra of pyproject.toml, is added to the same environment.
+$(VENV)/.with-%-$(KEY): $(STAMP)
+	@echo 'Installing what the extra "$*" needs besides.'
+	@'$(RUN)' -m pip install --quiet --progress-bar off $(PIP_OPTIONS) --editable '.[$*]'
+	@rm -f '$(VENV)'/.with-$*-* && touch '$@'
