@@ -217,7 +217,7 @@ def dynamo(words: list[str], room: Path) -> None:
     match words:
         case [] | ["--help" | "--version"] | ["analyze"]:
             main(words)
-        case ["fit" | "test" | "reproduce"]:
+        case ["fit" | "test" | "reproduce" | "report"]:
             pass  # named, not typed
         case [_, "--help"]:
             with pytest.raises(SystemExit, match="0"):
