@@ -1,7 +1,7 @@
 # Everything runs from a virtual environment in .venv, made on first use. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-oldest test-notebooks notebooks lint format bench clean setup
+.PHONY: help demo test test-slow test-oldest test-notebooks notebooks lint format bench docs clean setup
 
 # The Python that makes the environment: `make demo PYTHON=/path/to/python3.12` decides it by hand.
 PYTHON ?=
@@ -51,8 +51,14 @@ format: setup  ## put the code in the form that lint asks for
 bench: setup  ## time the hot paths (not part of the tests)
 	$(RUN) -m pytest -q benchmarks --benchmark-only
 
+docs: $(VENV)/.with-docs-$(KEY)  ## build the documentation into site/ (no network; warnings are errors)
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo 'The documentation is in site/: open site/index.html, or, for its search too,'
+	@echo '    $(RUN) -m http.server --bind 127.0.0.1 --directory site 8000'
+	@echo 'and then http://127.0.0.1:8000'
+
 clean:  ## remove caches and build products; keeps runs/ and .venv
-	@rm -rf build dist .ci/data.part .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	@rm -rf build dist site .ci/data.part .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
 	@find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo 'Caches and build products are gone. For a wholly new start also remove .venv.'
 
