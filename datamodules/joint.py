@@ -30,6 +30,7 @@ class JointDataModule(TextCorpusModule):
         window: batches per length bucket.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+        torchtext: see `TextCorpusModule`.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class JointDataModule(TextCorpusModule):
         window: int = 50,
         val_items: int | None = None,
         test_items: int | None = None,
+        torchtext: bool = False,
     ) -> None:
         super().__init__(
             root,
@@ -63,6 +65,7 @@ class JointDataModule(TextCorpusModule):
             window,
             val_items,
             test_items,
+            torchtext,
         )
         names = [child.task for child in tasks]
         if not tasks or len(set(names)) < len(names):
