@@ -1,8 +1,8 @@
 """What if torchtext itself is to read the texts, split them into words and number the words?
 
 For work that has to be compared with what was done with torchtext. The project's own way gives the same words in the
-same order (`datamodules/basic_english.py`), is faster, and runs with every torch; torchtext was archived with 0.18.0,
-which loads beside torch 2.3 alone. So it is imported when it is asked for, and where there is none nothing else fails.
+same order (`datamodules/basic_english.py`), and runs with every torch; torchtext was archived with 0.18.0, which loads
+beside torch 2.3 alone. So it is imported when it is asked for, and where there is none nothing else fails.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Published:
                 raise DataError(f"{error} torchtext reads nothing else; torchtext: false does.") from None
 
     def identity(self) -> str:
-        """The MD5 sums of the files; called after `fetch`."""
+        """The MD5 sums of the files, which `fetch` holds them to."""
         return " ".join(md5 for _, md5 in self.files.values())
 
     def read(self, split: str) -> RawSplit:
@@ -65,7 +65,7 @@ class Published:
 
         Raises:
             UserError: torchtext is not installed, or does not load.
-            DataError: nothing came of it, or a label is none of its classes.
+            DataError: nothing came of it.
         """
         dataset = getattr(_torchtext("datasets"), self.name)
         with tempfile.TemporaryDirectory(prefix="dynamo-torchtext-") as root:
