@@ -8,6 +8,9 @@ PYTHON ?=
 VENV ?= .venv
 EXTRAS ?= dev
 PIP_OPTIONS ?=
+# The first Python that is too new; for the newest torch there is none yet.
+TOO_NEW ?= 4.0
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < tuple(map(int, "$(TOO_NEW)".split("."))))
 RUN := $(VENV)/bin/python
 
 # The stamp says "installed from this pyproject.toml, in this folder": a changed dependency and a moved or
@@ -30,7 +33,8 @@ test-slow: setup  ## run the slow tests
 	@$(RUN) -m pytest -q -m slow
 
 test-oldest:  ## run the tests on the oldest supported stack, torchtext included (in .venv-oldest)
-	@$(MAKE) --no-print-directory test VENV=.venv-oldest EXTRAS=dev,torchtext PIP_OPTIONS='-c .ci/oldest.txt'
+	@echo 'The oldest supported stack: torch 2.3.1 with torchtext 0.18.0 and .ci/oldest.txt, in .venv-oldest (6 GB).'
+	@$(MAKE) --no-print-directory test VENV=.venv-oldest EXTRAS=dev,torchtext PIP_OPTIONS='-c .ci/oldest.txt' TOO_NEW=3.13
 
 test-notebooks: $(VENV)/.with-notebooks-$(KEY)  ## run every notebook from top to bottom (ten minutes)
 	@$(RUN) notebooks/run.py
@@ -69,10 +73,10 @@ $(STAMP):
 	for try in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11 python); do \
 	    version=$$("$$try" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
 	    seen="$$seen $$try is $$version;"; \
-	    if "$$try" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then found=$$try; break; fi; \
+	    if "$$try" -c '$(FITS)'; then found=$$try; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	    echo "DYNAMO needs Python 3.11 or later, and there is none here.$${seen:+ Seen:$$seen}"; \
+	    echo "DYNAMO needs Python 3.11 or later, before $(TOO_NEW), and there is none here.$${seen:+ Seen:$$seen}"; \
 	    echo 'Install one, or name one that is elsewhere: make demo PYTHON=/path/to/python3.12'; \
 	    exit 1; \
 	fi; \

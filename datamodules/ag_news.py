@@ -7,8 +7,10 @@ import io
 from pathlib import Path
 from typing import ClassVar, Final
 
+from datamodules.by_torchtext import Published
 from datamodules.download import DataError, download, file_md5, unreadable
-from datamodules.text import RawSplit, TextDataModule
+from datamodules.encoded_text import RawSplit
+from datamodules.text import TextDataModule
 from dynamo.plain_file import read_plain
 
 URL = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv/{split}.csv"
@@ -40,6 +42,11 @@ class AGNewsDataModule(TextDataModule):
 
     task: ClassVar[str] = "ag_news"
     class_names: ClassVar[tuple[str, ...]] = ("World", "Sports", "Business", "Sci/Tech")
+
+    @property
+    def published(self) -> Published:
+        """Both files."""
+        return Published("AG_NEWS", {self._file(split): (URL.format(split=split), md5) for split, md5 in MD5.items()})
 
     def fetch(self) -> None:
         """Download whichever of the two files is absent."""

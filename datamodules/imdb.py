@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import ClassVar, Final
 
+from datamodules.by_torchtext import Published
 from datamodules.download import DataError, fetch_archive, unreadable
-from datamodules.text import RawSplit, TextDataModule
+from datamodules.encoded_text import RawSplit
+from datamodules.text import TextDataModule
 from dynamo.plain_file import read_plain
 
 URL = "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -42,6 +44,11 @@ class IMDBDataModule(TextDataModule):
 
     task: ClassVar[str] = "imdb"
     class_names: ClassVar[tuple[str, ...]] = ("negative", "positive")
+
+    @property
+    def published(self) -> Published:
+        """The archive; torchtext reads no folder that is unpacked already."""
+        return Published("IMDB", {self.root / URL.rsplit("/", 1)[-1]: (URL, MD5)})
 
     def fetch(self) -> None:
         """Download and extract the archive if `aclImdb` is absent."""

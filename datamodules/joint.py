@@ -30,6 +30,7 @@ class JointDataModule(TextCorpusModule):
         window: batches per length bucket.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+        torchtext: see `TextCorpusModule`.
 
     Raises:
         ValueError: there is no task, one is listed twice, or a number is out of its range.
@@ -57,6 +58,7 @@ class JointDataModule(TextCorpusModule):
         window: int = 50,
         val_items: int | None = None,
         test_items: int | None = None,
+        torchtext: bool = False,
     ) -> None:
         super().__init__(
             root,
@@ -72,6 +74,7 @@ class JointDataModule(TextCorpusModule):
             window,
             val_items,
             test_items,
+            torchtext,
         )
         names = [child.task for child in tasks]
         if not tasks or len(set(names)) < len(names):

@@ -148,7 +148,7 @@ def test_images_lead_down_the_gradient_too() -> None:
 
 def test_words_for_images_and_images_for_words_are_refused() -> None:
     network = ResidualMetaModel(0, {"t": 3}, 3, [4, 5, 6, 7], [1, 1, 1, 1])
-    with pytest.raises(ValueError, match=r"draw 0 must hold items \[k, 3, 32, 32\], one at least, got \[5, "):
+    with pytest.raises(ValueError, match=r"draw 0 must hold items \[k, channels, h, w\], one at least, got \[5, "):
         search(network, "t", random_items(5))
     with pytest.raises(ValueError, match=r"draw 0 must hold items \[k, T\], one at least, got \[5, 3, 32, 32\]"):
         search(random_network(), "t", pictures(5))
