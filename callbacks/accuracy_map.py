@@ -93,6 +93,8 @@ class AccuracyMap(MapCallback):
         if task.output_weight == 0:
             raise NothingToShowError("with output_weight (lambda) 0 the readout is not trained")
         batch = held_out(trainer, task, self.items)
+        if any(int(items.targets.min()) < 0 for items in batch.values()):
+            raise NothingToShowError("the items have no labels, by which answers could be right")
         if not self._best_base:
             accuracies = base_accuracies(task.population, [batch])
             self._best_base = {name: float(own.max()) for name, own in accuracies.items()}
