@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,17 +179,19 @@ def server(runs: Path) -> Iterator[str]:
         return {"population", "meta", "narrow"} <= tags.keys() and "test/agreement" in tags["meta"]
 
     end = time.monotonic() + 60
-    while True:
-        try:
-            if has_read():
-                break
-        except OSError:  # it does not listen yet
-            pass
-        assert time.monotonic() < end, "TensorBoard did not read the runs within a minute"
-        time.sleep(0.1)
-    yield address
-    process.terminate()
-    process.wait(30)
+    try:
+        while True:
+            try:
+                if has_read():
+                    break
+            except OSError:  # it does not listen yet
+                pass
+            assert time.monotonic() < end, "TensorBoard did not read the runs within a minute"
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def wait(browser: Any, script: str, *arguments: Any, seconds: float = 30) -> Any:  # noqa: ANN401
@@ -214,7 +216,7 @@ def see(browser: Any, *words: str) -> None:  # noqa: ANN401
 
 def look_at_curves(browser: Any) -> None:  # noqa: ANN401
     wait(browser, "return find('card-view').length > 3")
-    see(browser, "cost/embedding_pca", "narrow")
+    see(browser, "/embedding_pca", "narrow")
     open_tab(browser, "scalars")
     see(browser, "Time of embedding_pca", "tag: cost/embedding_pca")
     open_tab(browser, "custom_scalars")
@@ -225,8 +227,8 @@ def look_at_curves(browser: Any) -> None:  # noqa: ANN401
 def look_at_images(browser: Any, runs: Path) -> None:  # noqa: ANN401
     open_tab(browser, "images")
     pictures = sum(len(read(runs / kind).Tags()["images"]) for kind in ("meta", "narrow"))
-    loaded = "const all = find('tf-image-loader img'); return all.length >= arguments[0] && all.every(i => i.naturalWidth > 300)"
-    wait(browser, loaded, pictures)
+    found = "const all = find('tf-image-loader img'); return all.length >= arguments[0]"
+    wait(browser, f"{found} && all.every(picture => picture.naturalWidth > 300)", pictures)
     see(browser, "The map: theta on its first two principal components", "tag: map/1_plane")
     titles = browser.execute_script(DEEP + "return words()")
     assert titles.index("map/1_plane") < titles.index("map/2_accuracy") < titles.index("map/4_fidelity")
@@ -260,7 +262,7 @@ def look_at_projector(browser: Any, members: Sequence[str]) -> None:  # noqa: AN
     browser.switch_to.default_content()
 
 
-def test_the_tabs_in_a_browser(runs: Path, server: str, browser: Any) -> None:
+def test_the_tabs_in_a_browser(runs: Path, server: str, browser: Any) -> None:  # noqa: ANN401
     browser.get(server)
     look_at_curves(browser)
     look_at_images(browser, runs)
