@@ -86,11 +86,6 @@ Right: one kind of distance against the other, over all pairs of members.""",
     "(val|test)/accuracy": ("Accuracy, {0}", "Mean over members: of a population's, or of a map's emulators."),
     "(val|test)/accuracy/(.+)": ("Accuracy, {0}, {1}", _OF_GROUP),
     "(val|test)_members/accuracy/(.+)": ("Accuracy of {1}, {0}", "One member."),
-    "run/about/text_summary": ("Who is in it", ""),
-    "run/configuration/text_summary": (
-        "What was asked for",
-        "Model and data, and what else is no default; all of it stands in `config.yaml`.",
-    ),
     "cost/(.+)": ("Time of {0}", "Seconds the callback took / seconds of the epoch so far."),
 }
 

@@ -158,7 +158,7 @@ const shown = node => node.getClientRects().length > 0;
 const find = selector => [...all(document)].filter(node => node.matches(selector) && shown(node));
 const words = () => [...all(document)].filter(shown).flatMap(
   node => [...node.childNodes].filter(part => part.nodeType === Node.TEXT_NODE).map(part => part.data.trim())
-).join(' ');
+).join(' ').replace(/\\s+/g, ' ');
 """
 
 
@@ -194,7 +194,7 @@ def server(runs: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def wait(browser: Any, script: str, *arguments: Any, seconds: float = 30) -> Any:  # noqa: ANN401
+def wait(browser: Any, script: str, *arguments: Any, seconds: float = 60) -> Any:  # noqa: ANN401
     """What a script returns, once it is something."""
     end = time.monotonic() + seconds
     while not (found := browser.execute_script(DEEP + script, *arguments)):
@@ -227,8 +227,8 @@ def look_at_curves(browser: Any) -> None:  # noqa: ANN401
 def look_at_images(browser: Any, runs: Path) -> None:  # noqa: ANN401
     open_tab(browser, "images")
     pictures = sum(len(read(runs / kind).Tags()["images"]) for kind in ("meta", "narrow"))
-    found = "const all = find('tf-image-loader img'); return all.length >= arguments[0]"
-    wait(browser, f"{found} && all.every(picture => picture.naturalWidth > 300)", pictures)
+    found = "const pictures = find('tf-image-loader img'); return pictures.length >= arguments[0]"
+    wait(browser, f"{found} && pictures.every(picture => picture.naturalWidth > 300)", pictures)
     see(browser, "The map: theta on its first two principal components", "tag: map/1_plane")
     titles = browser.execute_script(DEEP + "return words()")
     assert titles.index("map/1_plane") < titles.index("map/2_accuracy") < titles.index("map/4_fidelity")
