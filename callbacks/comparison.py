@@ -23,8 +23,6 @@ from dynamo.meta import MetaTask
 from dynamo.meta.alignment import AlignmentKind
 from dynamo.meta.losses import Distance
 
-Value = float | str
-
 
 class Column(NamedTuple):
     """One option that maps are compared by.
@@ -86,15 +84,16 @@ def columns() -> Any:  # noqa: ANN401 - a protobuf
 def line(trainer: Trainer, task: MetaTask) -> Any:  # noqa: ANN401 - a protobuf
     """One run's options, under the name of its folder."""
     began = SessionStartInfo(group_name=str(trainer.default_root_dir), start_time_secs=time.time())
+    chosen = began.hparams
     for name, value in options(task, planned_epochs(trainer)).items():
         if isinstance(value, str):
-            began.hparams[name].string_value = value
+            chosen[name].string_value = value
         else:
-            began.hparams[name].number_value = value
+            chosen[name].number_value = value
     return _summary(SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=began))
 
 
-def options(task: MetaTask, epochs: int | None) -> Mapping[str, Value]:
+def options(task: MetaTask, epochs: int | None) -> Mapping[str, float | str]:
     """The options by the names of the columns.
 
     Args:
