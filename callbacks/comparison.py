@@ -82,8 +82,9 @@ def columns() -> Any:  # noqa: ANN401 - a protobuf
 
 
 def line(trainer: Trainer, task: MetaTask) -> Any:  # noqa: ANN401 - a protobuf
-    """One run's options, under the name of its folder."""
-    began = SessionStartInfo(group_name=str(trainer.default_root_dir), start_time_secs=time.time())
+    """One run's options, under the name that `tensorboard --logdir runs` calls it by: the tab shows few letters."""
+    name = str(trainer.default_root_dir).removeprefix("runs/")
+    began = SessionStartInfo(group_name=name, start_time_secs=time.time())
     chosen = began.hparams
     for name, value in options(task, planned_epochs(trainer)).items():
         if isinstance(value, str):
