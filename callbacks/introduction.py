@@ -59,6 +59,13 @@ class Introduction(Callback):
 
     Args:
         enabled: False turns it off.
+
+    Examples:
+        >>> from callbacks.introduction import configuration
+        >>> print(configuration("trainer: {max_epochs: 3}", files=[]))
+        ```yaml
+        trainer: {max_epochs: 3}
+        ```
     """
 
     def __init__(self, enabled: bool = True) -> None:
