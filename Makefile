@@ -1,13 +1,16 @@
 # Everything runs from a virtual environment in .venv, made on first use. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-oldest test-notebooks notebooks lint format bench clean setup
+.PHONY: help demo test test-slow test-oldest test-notebooks notebooks lint format bench docs clean setup
 
 # The Python that makes the environment: `make demo PYTHON=/path/to/python3.12` decides it by hand.
 PYTHON ?=
 VENV ?= .venv
 EXTRAS ?= dev
 PIP_OPTIONS ?=
+# The first Python that is too new; for the newest torch there is none yet.
+TOO_NEW ?= 4.0
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < tuple(map(int, "$(TOO_NEW)".split("."))))
 RUN := $(VENV)/bin/python
 
 # The stamp says "installed from this pyproject.toml, in this folder": a changed dependency and a moved or
@@ -30,7 +33,8 @@ test-slow: setup  ## run the slow tests
 	@$(RUN) -m pytest -q -m slow
 
 test-oldest:  ## run the tests on the oldest supported stack, torchtext included (in .venv-oldest)
-	@$(MAKE) --no-print-directory test VENV=.venv-oldest EXTRAS=dev,torchtext PIP_OPTIONS='-c .ci/oldest.txt'
+	@echo 'The oldest supported stack: torch 2.3.1 with torchtext 0.18.0 and .ci/oldest.txt, in .venv-oldest (6 GB).'
+	@$(MAKE) --no-print-directory test VENV=.venv-oldest EXTRAS=dev,torchtext PIP_OPTIONS='-c .ci/oldest.txt' TOO_NEW=3.13
 
 test-notebooks: $(VENV)/.with-notebooks-$(KEY)  ## run every notebook from top to bottom (ten minutes)
 	@$(RUN) notebooks/run.py
@@ -51,8 +55,14 @@ format: setup  ## put the code in the form that lint asks for
 bench: setup  ## time the hot paths (not part of the tests)
 	$(RUN) -m pytest -q benchmarks --benchmark-only
 
+docs: $(VENV)/.with-docs-$(KEY)  ## build the documentation into site/ (no network; warnings are errors)
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo 'The documentation is in site/: open site/index.html, or, for its search too,'
+	@echo '    $(RUN) -m http.server --bind 127.0.0.1 --directory site 8000'
+	@echo 'and then http://127.0.0.1:8000'
+
 clean:  ## remove caches and build products; keeps runs/ and .venv
-	@rm -rf build dist .ci/data.part .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	@rm -rf build dist site .ci/data.part .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
 	@find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo 'Caches and build products are gone. For a wholly new start also remove .venv.'
 
@@ -63,10 +73,10 @@ $(STAMP):
 	for try in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11 python); do \
 	    version=$$("$$try" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
 	    seen="$$seen $$try is $$version;"; \
-	    if "$$try" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then found=$$try; break; fi; \
+	    if "$$try" -c '$(FITS)'; then found=$$try; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	    echo "DYNAMO needs Python 3.11 or later, and there is none here.$${seen:+ Seen:$$seen}"; \
+	    echo "DYNAMO needs Python 3.11 or later, before $(TOO_NEW), and there is none here.$${seen:+ Seen:$$seen}"; \
 	    echo 'Install one, or name one that is elsewhere: make demo PYTHON=/path/to/python3.12'; \
 	    exit 1; \
 	fi; \

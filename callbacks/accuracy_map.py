@@ -11,16 +11,9 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.base import MapCallback, NothingToShowError, held_out, show, writer
-from dynamo.analysis.accuracy_map import (
-    Answers,
-    PlaneAxes,
-    PlaneGrid,
-    answers_at,
-    plane_grid,
-    plane_of,
-    relative_accuracy,
-)
+from dynamo.analysis.accuracy_map import Answers, answers_at, relative_accuracy
 from dynamo.analysis.averaging import base_accuracies
+from dynamo.analysis.plane import PlaneAxes, PlaneGrid, plane_grid, plane_of
 from dynamo.figures.plane_map import PlaneMap, plane_map
 from dynamo.meta import MetaTask
 from dynamo.population.ranks import rows_of_ranks
@@ -60,6 +53,17 @@ class AccuracyMap(MapCallback):
         items: validation items of each task.
         margin: what is shown around the members, as a share of their extent.
         chunk: points that advance together; bounds memory.
+
+    Raises:
+        ValueError: an option is out of its range.
+
+    Examples:
+        >>> from callbacks import AccuracyMap
+        >>> AccuracyMap(every_n_epochs=5, size=9).size ** 2  # networks that are measured, every fifth epoch
+        81
+        >>> AccuracyMap(size=1)
+        Traceback (most recent call last):
+        ValueError: accuracy_map.size is 1; it has to be at least 2.
     """
 
     name: ClassVar[str] = "accuracy_map"

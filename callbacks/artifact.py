@@ -10,8 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from callbacks.base import run_folder
 from dynamo.population import Population, PopulationTask
-from dynamo.population.artifact import rewrite_manifest
-from dynamo.population.manifest import PopulationError
+from dynamo.population.manifest import PopulationError, rewrite_members
 
 
 def frozen_copy(trainer: Trainer, task: PopulationTask, epoch: int) -> Population:
@@ -29,6 +28,19 @@ class PopulationArtifact(Callback):
 
     Args:
         enabled: False turns it off.
+
+    Examples:
+        >>> from pytorch_lightning import Trainer
+        >>> from callbacks import PopulationArtifact
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> from dynamo import MemberGroup, Population, PopulationTask
+        >>> data = SyntheticSentimentDataModule(train_size=200)
+        >>> task = PopulationTask([MemberGroup("all", count=2, hidden_size=8)], data.vocab_size, data.classes)
+        >>> quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> Trainer(default_root_dir="run", max_epochs=1, callbacks=[PopulationArtifact()], **quiet).fit(task, data)
+        >>> [member.name for member in Population.load("run/population").members]
+        ['all-0', 'all-1']
     """
 
     def __init__(self, enabled: bool = True) -> None:
@@ -53,7 +65,7 @@ class PopulationArtifact(Callback):
         folder = run_folder(trainer).root / "population"
         if same_weights(folder, pl_module):
             accuracies = pl_module.accuracies["test"].tolist()
-            rewrite_manifest(folder, Population.load(folder).with_accuracies("test", accuracies))
+            rewrite_members(folder, Population.load(folder).with_accuracies("test", accuracies).bundle_members)
 
 
 def same_weights(folder: Path, task: PopulationTask) -> bool:

@@ -42,6 +42,20 @@ class RunCheckpoint(Checkpoint):
 
     Raises:
         ValueError: a number is negative.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from pytorch_lightning import Trainer
+        >>> from callbacks import RunCheckpoint
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> from dynamo import MemberGroup, PopulationTask
+        >>> data = SyntheticSentimentDataModule(train_size=200)
+        >>> task = PopulationTask([MemberGroup("all", count=2, hidden_size=8)], data.vocab_size, data.classes)
+        >>> quiet = {"accelerator": "cpu", "logger": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> Trainer(default_root_dir="run", max_epochs=1, callbacks=[RunCheckpoint()], **quiet).fit(task, data)
+        >>> sorted(file.name for file in Path("run/checkpoints").iterdir())
+        ['best.ckpt', 'last.ckpt']
     """
 
     def __init__(self, monitor: str = "val/loss", every_n_train_steps: int = 0, every_n_minutes: float = 10.0) -> None:

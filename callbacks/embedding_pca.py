@@ -28,6 +28,25 @@ class EmbeddingPCA(MapCallback):
         every_n_epochs: how often; 0 turns it off.
         projector_every_n_epochs: how often theta goes to the projector tab, at most a hundred times like the pictures;
             0 for at the last epoch only.
+
+    Raises:
+        ValueError: `every_n_epochs` is negative.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from pytorch_lightning import Trainer
+        >>> from callbacks import EmbeddingPCA
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> from dynamo import MetaTask, Population
+        >>> from dynamo.population import RecurrentClassifier
+        >>> data = SyntheticSentimentDataModule(train_size=200)
+        >>> networks = [RecurrentClassifier("gru", data.vocab_size, 4, 8, 2) for _ in range(3)]
+        >>> task = MetaTask(Population.from_modules(networks, task="synthetic"), data.vocab_size, dimensions=2)
+        >>> quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> Trainer(default_root_dir="run", max_epochs=1, callbacks=[EmbeddingPCA()], **quiet).fit(task, data)
+        >>> [file.name for file in Path("run/figures").iterdir()]
+        ['map_pca.png']
     """
 
     name: ClassVar[str] = "embedding_pca"

@@ -39,6 +39,26 @@ class FidelityTable(Callback):
         every_n_epochs: in which validations of a fit, counted in epochs (the last epoch is always included); 0
             turns the callback off, in test too.
         members_at_once: how many members run together; bounds memory.
+
+    Raises:
+        ValueError: an option is out of its range.
+
+    Examples:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from pytorch_lightning import Trainer
+        >>> from callbacks import FidelityTable
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> from dynamo import MetaTask, Population
+        >>> from dynamo.population import RecurrentClassifier
+        >>> data = SyntheticSentimentDataModule(train_size=200)
+        >>> networks = [RecurrentClassifier("gru", data.vocab_size, 4, 8, 2) for _ in range(3)]
+        >>> task = MetaTask(Population.from_modules(networks, task="synthetic"), data.vocab_size, dimensions=2)
+        >>> quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> _ = Trainer(default_root_dir="run", callbacks=[FidelityTable()], **quiet).test(task, data, verbose=False)
+        >>> sorted(json.loads(Path("run/results/fidelity_test.json").read_text())["mean"])
+        ['accuracy', 'agreement', 'kl', 'original_accuracy', 'variance_explained']
     """
 
     name: ClassVar[str] = "fidelity"

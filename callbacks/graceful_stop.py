@@ -47,6 +47,11 @@ class GracefulStop(Callback):
     Args:
         enabled: False leaves signals to Lightning and Python.
         requeue: whether a SLURM job is queued again after SIGUSR1.
+
+    Examples:
+        >>> from callbacks import GracefulStop
+        >>> [128 + number for number in GracefulStop.signals]  # the exit codes after SIGTERM, Ctrl-C and SIGUSR1
+        [143, 130, 138]
     """
 
     signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)

@@ -22,6 +22,21 @@ class EpochLine(Callback):
 
     Args:
         enabled: False turns it off.
+
+    Examples:
+        >>> from unittest import TestCase
+        >>> from pytorch_lightning import Trainer
+        >>> from callbacks import EpochLine
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> from dynamo import MemberGroup, PopulationTask
+        >>> data = SyntheticSentimentDataModule(train_size=200)
+        >>> task = PopulationTask([MemberGroup("all", count=2, hidden_size=8)], data.vocab_size, data.classes)
+        >>> quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> with TestCase().assertLogs("callbacks.progress") as said:
+        ...     Trainer(max_epochs=1, callbacks=[EpochLine()], **quiet).fit(task, data)
+        >>> said.records[0].getMessage()
+        'epoch 1/1 ... s  train/loss 0...  val/loss 0...  val/accuracy 0...'
     """
 
     def __init__(self, enabled: bool = True) -> None:

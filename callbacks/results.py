@@ -26,6 +26,21 @@ class StageResults(Callback):
 
     Args:
         enabled: False turns it off.
+
+    Examples:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from pytorch_lightning import Trainer
+        >>> from callbacks import StageResults
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> from dynamo import MemberGroup, PopulationTask
+        >>> data = SyntheticSentimentDataModule(train_size=200)
+        >>> task = PopulationTask([MemberGroup("all", count=2, hidden_size=8)], data.vocab_size, data.classes)
+        >>> quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> Trainer(default_root_dir="run", max_epochs=2, callbacks=[StageResults()], **quiet).fit(task, data)
+        >>> json.loads(Path("run/results/fit.json").read_text())["epochs"]
+        2
     """
 
     def __init__(self, enabled: bool = True) -> None:

@@ -62,6 +62,17 @@ class SimilarityMDS(MapCallback):
             feature maps as many positions as `dynamo.analysis.states.POSITIONS` says.
         measure: svcca, pwcca, cka or procrustes.
         variance: share of the variance that SVCCA and PWCCA keep.
+
+    Raises:
+        ValueError: an option is out of its range.
+
+    Examples:
+        >>> from callbacks import SimilarityMDS
+        >>> SimilarityMDS(every_n_epochs=5, measure="cka").measure
+        'cka'
+        >>> SimilarityMDS(variance=2)
+        Traceback (most recent call last):
+        ValueError: similarity_mds: items is 24 (at least 1), variance 2 (in (0, 1]).
     """
 
     name: ClassVar[str] = "similarity_mds"

@@ -21,6 +21,23 @@ class Snapshots(Callback):
 
     Args:
         every_n_epochs: how often; 0, the default, turns it off.
+
+    Raises:
+        ValueError: `every_n_epochs` is negative.
+
+    Examples:
+        >>> from pytorch_lightning import Trainer
+        >>> from callbacks import Snapshots
+        >>> from dynamo.population import load_populations
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> from dynamo import MemberGroup, PopulationTask
+        >>> data = SyntheticSentimentDataModule(train_size=200)
+        >>> task = PopulationTask([MemberGroup("all", count=2, hidden_size=8)], data.vocab_size, data.classes)
+        >>> quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> Trainer(default_root_dir="run", max_epochs=2, callbacks=[Snapshots(1)], **quiet).fit(task, data)
+        >>> [member.name for member in load_populations("run/snapshots/*").members]
+        ['all-0@1', 'all-1@1', 'all-0@2', 'all-1@2']
     """
 
     def __init__(self, every_n_epochs: int = 0) -> None:

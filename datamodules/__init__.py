@@ -1,13 +1,14 @@
 """The data: each module yields batches of indices and gathers them on the device."""
 
 from datamodules.ag_news import AGNewsDataModule
-from datamodules.base import IndexedDataModule, Resident, TaskData
+from datamodules.base import IndexedDataModule
 from datamodules.cifar100 import CIFAR100DataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.download import DataError
 from datamodules.images import ImageDataModule, ImageSplit
 from datamodules.imdb import IMDBDataModule
 from datamodules.joint import JointDataModule
+from datamodules.resident import Resident, TaskData
 from datamodules.synthetic import SyntheticSentimentDataModule
 from datamodules.synthetic_topics import SyntheticTopicsDataModule
 from datamodules.tensors import TensorDataModule

@@ -7,8 +7,10 @@ import io
 from pathlib import Path
 from typing import ClassVar, Final
 
+from datamodules.by_torchtext import Published
 from datamodules.download import DataError, download, file_md5, unreadable
-from datamodules.text import RawSplit, TextDataModule
+from datamodules.encoded_text import RawSplit
+from datamodules.text import TextDataModule
 from dynamo.plain_file import read_plain
 
 URL = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv/{split}.csv"
@@ -22,10 +24,29 @@ class AGNewsDataModule(TextDataModule):
 
     Files that are there are used as they are, whatever their checksum; only downloads are checked.
     The options are those of `TextCorpusModule`.
+
+    Examples:
+        >>> import csv
+        >>> from pathlib import Path
+        >>> from datamodules import AGNewsDataModule
+        >>> Path("ag_news_csv").mkdir()
+        >>> for split in ("train", "test"):  # label, title, description
+        ...     with Path(f"ag_news_csv/{split}.csv").open("w") as file:
+        ...         csv.writer(file).writerows([[2, "Cup final", "Our team won."], [4, "New chip", "It is fast."]] * 20)
+        >>> data = AGNewsDataModule(root=".")
+        >>> data.prepare_data()
+        >>> data.setup()
+        >>> data.class_names[int(data.batch("test", "ag_news", [0]).targets)]
+        'Sports'
     """
 
     task: ClassVar[str] = "ag_news"
     class_names: ClassVar[tuple[str, ...]] = ("World", "Sports", "Business", "Sci/Tech")
+
+    @property
+    def published(self) -> Published:
+        """Both files."""
+        return Published("AG_NEWS", {self._file(split): (URL.format(split=split), md5) for split, md5 in MD5.items()})
 
     def fetch(self) -> None:
         """Download whichever of the two files is absent."""

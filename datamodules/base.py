@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,53 +13,11 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from datamodules.loader import EvalBatches, IndexLoader, TrainBatches
+from datamodules.resident import Resident, TaskData
 from datamodules.schedule import EvalSchedule, IndexBatch, TrainSchedule, balanced_draw
 from dynamo.types import HasCompany, HasReaders, Reader, TaskBatch
 
 _CALIBRATION, _GATHER = 11, 12
-SPLITS = ("train", "val", "test")
-
-
-class Resident(Protocol):
-    """One split of one task as tensors that stay on a device."""
-
-    @property
-    def lengths(self) -> Tensor:
-        """Steps of every item as it will be read, int64 `[items]`; 1 for images."""
-        ...
-
-    @property
-    def labels(self) -> Tensor:
-        """Class of every item, int64 `[items]`."""
-        ...
-
-    def to(self, device: torch.device) -> Self:
-        """The same split on `device`."""
-        ...
-
-    def gather(self, indices: Tensor, longest: int, rngs: Iterable[np.random.Generator] | None) -> TaskBatch:
-        """The items at `indices` (`[B]` or `[N, B]`), `longest` steps wide.
-
-        `rngs` are given in training only, one per member: crops draw from them, evaluation draws nothing.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class TaskData:
-    """One task, ready to be read: its three splits and a hash of what the source holds."""
-
-    train: Resident
-    val: Resident
-    test: Resident
-    digest: str
-
-    def split(self, name: str) -> Resident:
-        """The split called `name`."""
-        if name not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {name!r}.")
-        found: Resident = getattr(self, name)
-        return found
 
 
 def check_at_least(least: int, **options: int) -> None:
@@ -90,6 +47,19 @@ class IndexedDataModule(LightningDataModule):
         window: batches per length bucket.
         val_items: how many items of each task validation reads, a fixed class-balanced draw; None for all.
         test_items: the same for the test split.
+
+    Raises:
+        ValueError: a number is out of its range; the message names the option.
+
+    Examples:
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> data = SyntheticSentimentDataModule(train_size=200, val_fraction=0.1, eval_batch_size=8)
+        >>> data.setup()
+        >>> sum(len(batch["synthetic"].targets) for batch in data.batches("val"))  # every item once
+        20
+        >>> drawn = data.batch("val", "synthetic", data.drawn("val", "synthetic", items=6))
+        >>> drawn.targets.bincount()  # as many of each class
+        tensor([3, 3])
     """
 
     policies: ClassVar[tuple[str, ...]] = ("none",)

@@ -9,10 +9,11 @@ from typing import ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.base import TaskData, check_at_least
+from datamodules.base import check_at_least
 from datamodules.download import DataError, fetch_archive, file_md5, resolve_root
 from datamodules.images import SIZE, Colour, ImageDataModule, ImageSplit
 from datamodules.plain_pickle import StoredArray, read_plain_pickle
+from datamodules.resident import TaskData
 from datamodules.schedule import subset_indices
 from dynamo.pickle_machine import PlainPickleError
 from dynamo.types import OptionError
@@ -66,6 +67,16 @@ class CIFAR100DataModule(ImageDataModule):
         seed: decides the order of the items and all augmentation.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+
+    Raises:
+        ValueError: classes that CIFAR-100 does not have, or a number out of its range.
+
+    Examples:
+        >>> from datamodules import CIFAR100DataModule
+        >>> CIFAR100DataModule(subset=["whale", "dolphin"]).classes  # numbered anew, in this order
+        {'cifar100': ('whale', 'dolphin')}
+        >>> len(CIFAR100DataModule().classes["cifar100"])
+        100
     """
 
     task: ClassVar[str] = "cifar100"

@@ -9,8 +9,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as nnf
 
-from datamodules.base import TaskData
 from datamodules.images import SIZE, Colour, ImageDataModule
+from datamodules.resident import TaskData
 from datamodules.schedule import subset_indices
 
 TEST_FRACTION: Final = 0.25
@@ -32,6 +32,18 @@ class DigitsDataModule(ImageDataModule):
         seed: decides the order of the items and all augmentation.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+
+    Raises:
+        ValueError: as `ImageDataModule`.
+
+    Examples:
+        >>> from datamodules import DigitsDataModule
+        >>> data = DigitsDataModule()
+        >>> data.setup()
+        >>> sum(len(data.data["digits"].split(name).labels) for name in ("train", "val", "test"))
+        1797
+        >>> data.batch("test", "digits", [0, 1]).inputs.shape
+        torch.Size([2, 3, 32, 32])
     """
 
     task: ClassVar[str] = "digits"

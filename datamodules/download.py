@@ -20,7 +20,18 @@ _TIMEOUT = 60.0
 
 
 class DataError(UserError):
-    """The data on disk cannot be used; the message names the file and the remedy."""
+    """The data on disk cannot be used; the message names the file and the remedy.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from datamodules import CIFAR100DataModule, DataError
+        >>> Path("cifar-100-python").mkdir()
+        >>> try:
+        ...     CIFAR100DataModule(root=".").prepare_data()
+        ... except DataError as error:
+        ...     print(error)
+        cifar-100-python/train is missing: delete cifar-100-python to fetch it anew, or put the publisher's file there.
+    """
 
 
 def resolve_root(root: str | Path | None) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, Self, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,13 @@ Keep = Literal["head", "tail", "random"]
 
 PAD, UNK = 0, 1
 PAD_WORD, UNK_WORD = "<pad>", "<unk>"
+
+
+class RawSplit(NamedTuple):
+    """Texts as the publisher wrote them, with their class indices."""
+
+    texts: list[str]
+    labels: list[int]
 
 
 def check_reading(max_length: int, keep: str) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as nnf
 
 from datamodules.augmentation import MIXING, POLICIES, augment
-from datamodules.base import IndexedDataModule, TaskData, check_at_least
+from datamodules.base import IndexedDataModule, check_at_least
 from datamodules.basic_english import words_digest
+from datamodules.resident import TaskData
 from datamodules.schedule import IndexBatch, check_val_fraction, hold_out
 from dynamo.types import Reader, TaskBatch
 
@@ -33,7 +34,15 @@ class ImageSplit:
         images: uint8 `[items, 3, 32, 32]`.
         labels: int64 `[items]`.
         mean: of each colour over the training images, in 0..1, `[3, 1, 1]`.
-        std: the same for the standard deviation.
+        std: the same for the standard deviation, `[3, 1, 1]`.
+
+    Examples:
+        >>> import torch
+        >>> from datamodules import ImageSplit
+        >>> half, images = torch.full((3, 1, 1), 0.5), torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+        >>> split = ImageSplit(images.expand(2, 3, 32, 32), labels=torch.tensor([0, 1]), mean=half, std=half)
+        >>> split.gather(torch.tensor([0, 1]), 1, None).inputs.mean((1, 2, 3))  # black is -1, white is 1
+        tensor([-1.,  1.])
     """
 
     images: Tensor
@@ -94,11 +103,22 @@ class ImageDataModule(IndexedDataModule):
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
 
+    Raises:
+        ValueError: a policy that mixes classes, or a number out of its range.
+
     Attributes:
         task: the task's name, the key of its batches.
         flips: whether a mirrored image is one of the same class; else `flip_crop` and what builds on it only crop.
         mean: of each colour over the training images, in 0..1.
         std: the same for the standard deviation.
+
+    Examples:
+        >>> from datamodules import DigitsDataModule
+        >>> data = DigitsDataModule(policy="none")
+        >>> data.setup()
+        >>> images = data.batch("train", "digits", data.drawn("train", "digits")).inputs
+        >>> round(abs(float(images.mean())), 1), round(float(images.std()), 1)  # normalised over the training images
+        (0.0, 1.0)
     """
 
     policies: ClassVar[tuple[str, ...]] = POLICIES

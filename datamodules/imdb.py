@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import ClassVar, Final
 
+from datamodules.by_torchtext import Published
 from datamodules.download import DataError, fetch_archive, unreadable
-from datamodules.text import RawSplit, TextDataModule
+from datamodules.encoded_text import RawSplit
+from datamodules.text import TextDataModule
 from dynamo.plain_file import read_plain
 
 URL = "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -25,10 +27,28 @@ class IMDBDataModule(TextDataModule):
 
     A folder that is there is used as it is; so is an archive, after its checksum; else the archive is
     downloaded. The options are those of `TextCorpusModule`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from datamodules import IMDBDataModule
+        >>> for number in range(40):
+        ...     path = Path(f"aclImdb/{('train', 'test')[number % 2]}/{('neg', 'pos')[number // 20]}/{number}.txt")
+        ...     path.parent.mkdir(parents=True, exist_ok=True)
+        ...     _ = path.write_text(f"A {('dull', 'great')[number // 20]} film.")
+        >>> data = IMDBDataModule(root=".", vocab_size=8)
+        >>> data.prepare_data()
+        >>> data.setup()
+        >>> data.words, data.encode("Great FILM!").tolist()
+        (('<pad>', '<unk>', '.', 'a', 'film', 'dull', 'great'), [6, 4, 1])
     """
 
     task: ClassVar[str] = "imdb"
     class_names: ClassVar[tuple[str, ...]] = ("negative", "positive")
+
+    @property
+    def published(self) -> Published:
+        """The archive; torchtext reads no folder that is unpacked already."""
+        return Published("IMDB", {self.root / URL.rsplit("/", 1)[-1]: (URL, MD5)})
 
     def fetch(self) -> None:
         """Download and extract the archive if `aclImdb` is absent."""

@@ -30,6 +30,16 @@ class JointDataModule(TextCorpusModule):
         window: batches per length bucket.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+        torchtext: see `TextCorpusModule`.
+
+    Raises:
+        ValueError: there is no task, one is listed twice, or a number is out of its range.
+
+    Examples:
+        >>> from datamodules import AGNewsDataModule, IMDBDataModule, JointDataModule
+        >>> data = JointDataModule([IMDBDataModule(), AGNewsDataModule()], vocab_size=5000)
+        >>> {task: len(names) for task, names in data.classes.items()}, data.vocab_size
+        ({'imdb': 2, 'ag_news': 4}, 5000)
     """
 
     def __init__(
@@ -48,6 +58,7 @@ class JointDataModule(TextCorpusModule):
         window: int = 50,
         val_items: int | None = None,
         test_items: int | None = None,
+        torchtext: bool = False,
     ) -> None:
         super().__init__(
             root,
@@ -63,6 +74,7 @@ class JointDataModule(TextCorpusModule):
             window,
             val_items,
             test_items,
+            torchtext,
         )
         names = [child.task for child in tasks]
         if not tasks or len(set(names)) < len(names):

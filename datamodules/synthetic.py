@@ -19,9 +19,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datamodules.base import IndexedDataModule, TaskData, check_at_least
+from datamodules.base import IndexedDataModule, check_at_least
 from datamodules.basic_english import words_digest
 from datamodules.encoded_text import PAD_WORD, UNK, UNK_WORD, EncodedText, Keep, check_reading
+from datamodules.resident import TaskData
 from datamodules.schedule import check_val_fraction
 from datamodules.text import split_task
 
@@ -159,6 +160,15 @@ class SyntheticSentimentDataModule(IndexedDataModule):
         window: batches per length bucket.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+
+    Raises:
+        ValueError: a number is out of its range; the message names the option.
+
+    Examples:
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> data = SyntheticSentimentDataModule()
+        >>> [round(data.probability(words.split()), 2) for words in ("a film", "good film", "not good", "not very bad")]
+        [0.5, 0.73, 0.27, 0.88]
     """
 
     task = "synthetic"

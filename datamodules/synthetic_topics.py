@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.base import TaskData
 from datamodules.encoded_text import Keep
+from datamodules.resident import TaskData
 from datamodules.synthetic import FloatArray, SyntheticSentimentDataModule
 from datamodules.text import split_task
 
@@ -39,6 +39,14 @@ class SyntheticTopicsDataModule(SyntheticSentimentDataModule):
         window: batches per length bucket.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+
+    Examples:
+        >>> from datamodules import SyntheticTopicsDataModule
+        >>> data = SyntheticTopicsDataModule(train_size=200, test_size=50)
+        >>> data.prepare_data()
+        >>> data.setup()
+        >>> data.tasks, sorted(next(iter(data.batches("test"))))
+        (('...', '...'), ['...'])
     """
 
     topic_task: ClassVar[str] = "topic"

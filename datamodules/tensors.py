@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from datamodules.base import IndexedDataModule, TaskData, check_at_least
+from datamodules.base import IndexedDataModule, check_at_least
 from datamodules.basic_english import words_digest
+from datamodules.resident import TaskData
 from datamodules.schedule import check_val_fraction, hold_out
 from dynamo.plain_file import open_plain
 from dynamo.types import OptionError, Reads, TaskBatch
@@ -93,7 +94,7 @@ class TensorDataModule(IndexedDataModule):
     Raises:
         OptionError: tensors that do not fit together, or a file that cannot be read.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from datamodules import TensorDataModule
         >>> data = TensorDataModule(torch.randn(100, 7, 3), torch.arange(100) % 2, batch_size=10)

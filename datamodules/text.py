@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from datamodules.base import IndexedDataModule, TaskData, check_at_least
-from datamodules.basic_english import REPLACEMENTS, encode, train_tokenizer, words_digest, words_of
+from datamodules import by_torchtext
+from datamodules.base import IndexedDataModule, check_at_least
+from datamodules.basic_english import REPLACEMENTS, encode, tokenizer_of, train_tokenizer, words_digest, words_of
+from datamodules.by_torchtext import Published
 from datamodules.download import resolve_root
-from datamodules.encoded_text import EncodedText, Keep, check_reading
+from datamodules.encoded_text import EncodedText, Keep, RawSplit, check_reading
+from datamodules.resident import TaskData
 from datamodules.schedule import check_val_fraction, hold_out
 from datamodules.text_cache import Corpus, DamagedCacheError, cache_key, read_corpus, write_corpus
-
-
-class RawSplit(NamedTuple):
-    """Texts as the publisher wrote them, with their class indices."""
-
-    texts: list[str]
-    labels: list[int]
+from dynamo.types import UserError
 
 
 def split_task(train: EncodedText, test: EncodedText, val_fraction: float, split_seed: int) -> TaskData:
@@ -59,6 +57,11 @@ class TextCorpusModule(IndexedDataModule):
         window: batches per length bucket.
         val_items: see `IndexedDataModule`, as for test_items.
         test_items: see `IndexedDataModule`.
+        torchtext: whether torchtext reads the texts, splits them into words and numbers the words, see
+            `datamodules.by_torchtext`; needed until the encoded texts are in the cache.
+
+    Raises:
+        ValueError: a number is out of its range; the message names the option.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class TextCorpusModule(IndexedDataModule):
         window: int = 50,
         val_items: int | None = None,
         test_items: int | None = None,
+        torchtext: bool = False,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, seed, window, val_items, test_items)
         check_at_least(3, vocab_size=vocab_size)
@@ -87,6 +91,7 @@ class TextCorpusModule(IndexedDataModule):
         self.vocab_size = vocab_size
         self.max_length, self.keep = max_length, keep
         self.val_fraction, self.split_seed = val_fraction, split_seed
+        self.torchtext = torchtext
         self._tokenizer: Tokenizer | None = None
 
     @property
@@ -120,8 +125,10 @@ class TextCorpusModule(IndexedDataModule):
 
     def prepare_data(self) -> None:
         """Download what is absent and encode what is not in the cache; runs in one process per node."""
-        for source in self.sources:
-            source.fetch()
+        if self.torchtext and not self.cache_folder().exists():
+            by_torchtext.require()  # before anything is downloaded
+        for supplier in self._suppliers.values():
+            supplier.fetch()
         folder = self.cache_folder()
         try:
             self._read(folder)
@@ -144,10 +151,17 @@ class TextCorpusModule(IndexedDataModule):
 
     def cache_folder(self) -> Path:
         """Where the encoded texts of these sources and settings are, or will be, kept."""
-        identity = {source.task: source.identity() for source in self.sources}
+        identity = {task: supplier.identity() for task, supplier in self._suppliers.items()}
         rules = {"tokenizer": "basic_english", "replacements": REPLACEMENTS, "vocab_size": self.vocab_size}
+        if self.torchtext:
+            rules["requirements"] = by_torchtext.REQUIREMENTS
         name = "-".join(source.task for source in self.sources)
         return self.cache_dir / f"{name}-{cache_key({'sources': identity, **rules})}"
+
+    @property
+    def _suppliers(self) -> Mapping[str, TextDataModule | Published]:
+        """Who fetches and reads the texts of each task: its module itself, or torchtext."""
+        return {source.task: source.published if self.torchtext else source for source in self.sources}
 
     def _read(self, folder: Path) -> Corpus:
         """The encoded texts, if they are of these sources."""
@@ -162,17 +176,25 @@ class TextCorpusModule(IndexedDataModule):
 
     def _encode_sources(self) -> Corpus:
         """Read all sources, train the tokenizer on their training splits and encode both splits of each."""
-        raw = {source.task: {split: source.read(split) for split in ("train", "test")} for source in self.sources}
+        raw = {
+            task: {split: supplier.read(split) for split in ("train", "test")}
+            for task, supplier in self._suppliers.items()
+        }
 
         def training_texts() -> Iterator[str]:
             for splits in raw.values():
                 yield from splits["train"].texts
 
-        tokenizer = train_tokenizer(training_texts(), self.vocab_size)
+        if self.torchtext:
+            vocabulary = by_torchtext.build_vocabulary(training_texts(), self.vocab_size)
+            tokenizer = tokenizer_of({word: number for number, word in enumerate(vocabulary.get_itos())})
+            number = partial(by_torchtext.encode, vocabulary)
+        else:
+            tokenizer = train_tokenizer(training_texts(), self.vocab_size)
+            number = partial(encode, tokenizer)
         encoded = {
             task: {
-                name: EncodedText(*encode(tokenizer, split.texts), torch.tensor(split.labels))
-                for name, split in splits.items()
+                name: EncodedText(*number(split.texts), torch.tensor(split.labels)) for name, split in splits.items()
             }
             for task, splits in raw.items()
         }
@@ -185,6 +207,20 @@ class TextDataModule(TextCorpusModule):
     Attributes:
         task: the task's name, the key of its batches.
         class_names: in the order of their indices.
+
+    Examples:
+        >>> from datamodules import TextDataModule
+        >>> from datamodules.text import RawSplit
+        >>> class Colours(TextDataModule):
+        ...     task, class_names = "colours", ("cold", "warm")
+        ...     def fetch(self) -> None: "Nothing to download."
+        ...     def identity(self) -> str: return "version 1"
+        ...     def read(self, split: str) -> RawSplit: return RawSplit(["blue sea", "red fire"] * 20, [0, 1] * 20)
+        >>> data = Colours(root=".", vocab_size=6)
+        >>> data.prepare_data()
+        >>> data.setup()
+        >>> data.words
+        ('<pad>', '<unk>', 'blue', 'fire', 'red', 'sea')
     """
 
     task: ClassVar[str]
@@ -199,6 +235,15 @@ class TextDataModule(TextCorpusModule):
     def classes(self) -> dict[str, tuple[str, ...]]:  # type: ignore[override]
         """Task -> class names."""
         return {self.task: self.class_names}
+
+    @property
+    def published(self) -> Published:
+        """The data set as torchtext knows it.
+
+        Raises:
+            UserError: it knows none such.
+        """
+        raise UserError(f"torchtext has no data set for task {self.task!r}: leave it out, by torchtext: false.")
 
     @abstractmethod
     def fetch(self) -> None:

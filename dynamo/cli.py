@@ -10,7 +10,6 @@ import sys
 import threading
 import zipfile
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 import callbacks
 import datamodules  # a configuration may also say `class_path: IMDBDataModule`
@@ -29,9 +29,11 @@ from dynamo.console import speak_plainly
 from dynamo.event_files import RunBoard
 from dynamo.files import disk_full, write_text
 from dynamo.memory import keep_memory
+from dynamo.next_steps import after
 from dynamo.options import PlainParser
 from dynamo.runs import RunFolder, read_config
 from dynamo.types import HasReaders, UserError
+from dynamo.words import HELP, configurations, misuse
 
 CALLBACKS = {
     "checkpoint": callbacks.RunCheckpoint,
@@ -46,23 +48,6 @@ CALLBACKS = {
     "results": callbacks.StageResults,
 }
 """The project's callbacks by the name under which a configuration sets their options."""
-
-HELP = """usage: dynamo COMMAND ...
-
-Turns a population of trained networks into a map (DYNAMO, arXiv 2302.14078).
-
-  dynamo reproduce demo                       the whole road on built-in data, in three minutes
-  dynamo reproduce fig3_sizes                 every stage of a figure of the paper, skipping what is done
-  dynamo fit -c CONFIG                        train a population, or the meta-model on one
-  dynamo fit -c CONFIG --ckpt_path last       go on where it stopped
-  dynamo test -c CONFIG --ckpt_path last      fidelity and accuracy of a finished run, on the test split
-  dynamo analyze KIND --run RUN               one analysis of a finished run (`dynamo analyze`: the kinds)
-  dynamo report RUN                           all of a run as one HTML page, with a map to explore
-  dynamo validate | predict                   as in every LightningCLI
-
-`dynamo COMMAND --help` tells the options of a command. Configurations stand in configs/, see its README.
-TensorBoard: tensorboard --logdir runs
-"""
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -135,19 +120,31 @@ class DynamoCLI(LightningCLI):
             super().instantiate_classes()
             if isinstance(self.model, HasReaders) and isinstance(self.datamodule, datamodules.IndexedDataModule):
                 self.datamodule.check_readers(self.model.readers)
+            if self.subcommand == "predict" and not is_overridden("predict_dataloader", self.datamodule):
+                raise UserError(
+                    f"{type(self.datamodule).__name__} has no items to predict on (predict_dataloader). Measure a run "
+                    "with dynamo test, or ask it something with dynamo analyze."
+                )
         except ValueError as error:
             raise UserError(_first_cause(str(error))) from error
 
     def after_fit(self) -> None:
-        """Say where everything is."""
-        root = self.trainer.default_root_dir
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            log.info(f"results: {root}   watch: tensorboard --logdir {root}")
+        """Say where everything is, and what comes next."""
+        self._tell_next("fit")
+
+    def after_validate(self) -> None:
+        """Say what comes next."""
+        self._tell_next("validate")
 
     def after_test(self) -> None:
-        """Say where the numbers are."""
-        if self.trainer.is_global_zero:
-            log.info(f"results: {RunFolder(Path(self.trainer.default_root_dir)).results}")
+        """Say where the numbers are, and what comes next."""
+        self._tell_next("test")
+
+    def _tell_next(self, command: str) -> None:
+        """Once, however many processes there are."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            given = (Path(str(file)) for file in self._get(self.config, "config") or [])
+            log.info(after(command, RunFolder(Path(self.trainer.default_root_dir)), self.model, given))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer that logs into the run folder and writes its checkpoints whole, at moments that can be resumed."""
@@ -168,13 +165,6 @@ class DynamoCLI(LightningCLI):
 
 
 log = logging.getLogger(__name__)
-
-
-def configurations(words: Sequence[str]) -> list[Path]:
-    """The files that a command line names as configurations."""
-    named = [after for before, after in pairwise(words) if before in ("-c", "--config")]
-    named += [word.partition("=")[2] for word in words if word.startswith(("-c=", "--config="))]
-    return [Path(name) for name in named if "\n" not in name and not name.lstrip().startswith("{")]  # else YAML itself
 
 
 def restarted() -> bool:
@@ -217,7 +207,11 @@ def build(args: ArgsType, *, run: bool) -> DynamoCLI:
             "num_sanity_val_steps": 0,  # a check before training would draw and count what nobody asked for
             "log_every_n_steps": 10,
         },
-        parser_kwargs={"allow_abbrev": False, **{name: {"allow_abbrev": False} for name in DynamoCLI.subcommands()}},
+        parser_kwargs={
+            "prog": "dynamo",
+            "allow_abbrev": False,
+            **{name: {"allow_abbrev": False} for name in DynamoCLI.subcommands()},
+        },
         args=args,
         run=run,
     )
@@ -270,6 +264,9 @@ def main(args: Sequence[str] | None = None) -> None:
             from dynamo.reproduce import main as reproduce
 
             reproduce(words[1:])
+        elif wrong := misuse(words, list(DynamoCLI.subcommands())):
+            sys.stderr.write(f"dynamo: error: {wrong}. All commands: dynamo --help\n")
+            raise SystemExit(2)
         else:
             for file in filter(Path.exists, configurations(words)):  # the parser says which is missing
                 read_config(file)

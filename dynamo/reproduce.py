@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import logging
+import os
 import shlex
 import signal
 import subprocess
@@ -19,6 +19,7 @@ from typing import Any
 
 from callbacks import GracefulStop
 from dynamo.analyze.command import ANALYSES, parse
+from dynamo.next_steps import STAGE, after_figure
 from dynamo.runs import RunFolder, read_config
 from dynamo.types import UserError
 
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 FIGURES = Path("configs/figures")
 OVERRIDES = "overrides"
 """Under which name a run notes the options that `dynamo reproduce` added to its training."""
-MOST_NUMBERS = 24
-"""So many numbers of one summary are told at the end; the rest stands in its file."""
 
 
 def home() -> Path:
@@ -67,6 +66,15 @@ def stages(figure: str, scale: str, seeds: int) -> list[list[str]]:
         else:
             commands.append(words)
     return commands
+
+
+def catalogue() -> str:
+    """Which figures are there? As `dynamo reproduce` alone tells it, with the purpose that each file opens with."""
+    lines = ["usage: dynamo reproduce FIGURE [--seeds N] [--scale full]\n"]
+    for path in sorted((home() / FIGURES).glob("*.yaml")):
+        purpose = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# Purpose: ")
+        lines.append(f"  {path.stem:<26} {purpose}")
+    return "\n".join([*lines, "\n`dynamo reproduce --help` tells its options.\n"])
 
 
 def _reachable(word: str) -> str:
@@ -193,12 +201,15 @@ def resumed(words: Sequence[str], folder: RunFolder) -> list[str]:
 def main(args: Sequence[str]) -> None:
     """Run the command line `dynamo reproduce`."""
     parser = argparse.ArgumentParser("dynamo reproduce", description=__doc__, allow_abbrev=False)
-    parser.add_argument("figure", help="demo, fig3_sizes, ...: a file in configs/figures")
+    parser.add_argument("figure", nargs="?", help="demo, fig3_sizes, ...: a file in configs/figures; none: a list")
     parser.add_argument("--scale", default="laptop", help="laptop (default) or full (GPUs)")
     parser.add_argument("--seeds", type=int, default=1, help="how many meta-models, each from its own seed")
     parser.add_argument("--dry-run", action="store_true", help="print the stages, run nothing")
     parser.epilog = "--data.* and --trainer.* go to all trainings and tests: --data.init_args.root DIR"
     options, overrides = parser.parse_known_args(list(args))
+    if options.figure is None:
+        log.info(catalogue())
+        return
     if options.seeds < 1:
         raise UserError(f"--seeds is {options.seeds}; at least one meta-model is needed.")
     commands = overridden(stages(options.figure, options.scale, options.seeds), overrides)
@@ -219,7 +230,7 @@ def main(args: Sequence[str]) -> None:
                 folder.write_result(OVERRIDES, {"options": overrides})
             _run(command)
     if not options.dry_run:
-        log.info(_closing(options.figure, folder, time.perf_counter() - began))
+        log.info(after_figure(options.figure, folder, time.perf_counter() - began))
 
 
 def _run(words: Sequence[str]) -> None:
@@ -230,7 +241,12 @@ def _run(words: Sequence[str]) -> None:
         SystemExit: it was stopped by a signal.
     """
     # In a group of its own, so that Ctrl-C reaches it once, through this process, and not twice.
-    stage = subprocess.Popen([sys.executable, "-m", "dynamo", *words], process_group=0, preexec_fn=_end_with_parent)
+    stage = subprocess.Popen(
+        [sys.executable, "-m", "dynamo", *words],
+        process_group=0,
+        preexec_fn=_end_with_parent,
+        env={**os.environ, STAGE: "1"},
+    )
     received: list[int] = []
 
     def forward(number: int, _: FrameType | None) -> None:
@@ -258,31 +274,3 @@ def _end_with_parent() -> None:
     """In the process of a stage: get SIGTERM when `dynamo reproduce` dies, where the system can do that (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of prctl.h
-
-
-def _closing(figure: str, folder: RunFolder, seconds: float) -> str:
-    """What a person wants to know at the end: the numbers, the picture, and where to look further."""
-    lines = [f"\n{figure}: done in {seconds:.0f} s"]
-    for path in sorted(folder.results.glob("*_summary.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        numbers = [f"  {name:<32} {value}" for name, value in _numbers(content)]
-        more = [f"  ... and {len(numbers) - MOST_NUMBERS} more in {path}"] if len(numbers) > MOST_NUMBERS else []
-        lines += numbers[:MOST_NUMBERS] + more
-    lines += [f"  picture: {path}" for path in sorted(folder.figures.glob("*.png"))]
-    if folder.config.is_file() or any(folder.root.glob("seed=*/config.yaml")):
-        lines.append(f"  all of it on one page: dynamo report {shlex.quote(str(folder.root))}")
-    lines += [f"  numbers: {folder.results}/*.json", "  look further: tensorboard --logdir runs"]
-    return "\n".join(lines)
-
-
-def _numbers(content: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """The scalars of a summary as `mean ± std`, nested names joined by dots."""
-    found = []
-    for key, value in content.items():
-        if isinstance(value, dict) and set(value) == {"mean", "std", "values"}:
-            if value["mean"] is not None:  # None: infinite or unknown in one of the runs
-                spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
-                found.append((f"{prefix}{key}", f"{value['mean']:.4g}{spread}"))
-        elif isinstance(value, dict):
-            found += _numbers(value, f"{prefix}{key}.")
-    return found

@@ -35,6 +35,14 @@ class TaskBatch(NamedTuple):
         targets: class indices `[B]` or `[N, B]`; in training, where images are mixed, also the share of every class
             `[B, C]` or `[N, B, C]`, float. -1 where nobody knows the class.
         lengths: real steps of every item, at least 1, `[B]` or `[N, B]`; for images and vectors 1.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> batch = TaskBatch(torch.tensor([[5, 6, 7], [8, 0, 0]]), torch.tensor([1, 0]), lengths=torch.tensor([3, 1]))
+        >>> batch.real_steps(burn_in=1)  # an item's last step always counts
+        tensor([[False,  True,  True],
+                [ True, False, False]])
     """
 
     inputs: Tensor
@@ -74,6 +82,14 @@ class Trajectory(NamedTuple):
             `[N, B, channels, height, width]` otherwise, of one position where a layer has no positions. Values at
             padded steps are meaningless.
         output: logits, `[N, B, T, C]` (a readout at every step) or `[N, B, C]`; C is 0 where networks have no answers.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import Trajectory
+        >>> maps = Trajectory(hidden=(torch.zeros(3, 2, 8, 4, 4),), output=torch.zeros(3, 2, 10))  # N = 3, B = 2
+        >>> steps = maps.in_steps()
+        >>> steps.hidden[0].shape, steps.output.shape  # 16 positions are 16 steps
+        (torch.Size([3, 2, 16, 8]), torch.Size([3, 2, 1, 10]))
     """
 
     hidden: tuple[Tensor, ...]
@@ -100,6 +116,11 @@ class Reader:
         seed: decides the order of the items.
         subset_seed: decides which items make up a fraction below 1.
         policy: how its training images are augmented; "none" for text.
+
+    Examples:
+        >>> from dynamo import Reader
+        >>> Reader("imdb", fraction=0.5, seed=3)  # half of the training reviews, in an order of its own
+        Reader(task='imdb', fraction=0.5, seed=3, subset_seed=0, policy='none')
     """
 
     task: str

@@ -13,6 +13,7 @@ from callbacks import EpochLine
 from dynamo.cli import main
 from dynamo.meta import MetaTask
 from dynamo.population import PopulationTask
+from dynamo.population.optimisation import FUSED
 from dynamo.runs import RunFolder
 
 Commands = dict[str, list[str]]
@@ -76,7 +77,13 @@ def test_a_member_that_diverges_is_named_at_once(
     assert checkpoint(run)["global_step"] == 3  # that of the first epoch
 
 
-@pytest.mark.parametrize(("kind", "rate"), [("population", "lr=3e37"), ("meta", "lr=3e37"), ("meta", "theta_lr=1e38")])
+NO_STEP = pytest.mark.skipif(not FUSED, reason="torch 2.3 itself refuses so long a step of Adam")
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate"),
+    [("population", "lr=3e37"), ("meta", "lr=3e37"), pytest.param("meta", "theta_lr=1e38", marks=NO_STEP)],
+)
 def test_an_absurd_learning_rate_stops_the_run(
     trained: Path, commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, rate: str
 ) -> None:

@@ -90,7 +90,8 @@ def shortcut_faults(tree: ast.Module, is_command_line: bool) -> Iterator[tuple[i
             case ast.Subscript(value=ast.Attribute(attr="hparams") | ast.Name(id="hparams")):
                 yield node.lineno, "hparams by name: give the class a typed attribute"
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                example = (ast.get_docstring(node) or "").partition("\n\nExamples:\n")[1:]
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1 - "".join(example).count("\n")
                 if lines > FUNCTION_LINES:
                     yield node.lineno, f"{node.name} has {lines} lines, more than {FUNCTION_LINES}"
 

@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from callbacks import AccuracyMap, EmbeddingPCA, FidelityTable, PopulationArtifact, SimilarityMDS, StageResults
 from callbacks.base import MapCallback, NothingToShowError
 from datamodules import DigitsDataModule, IndexedDataModule, SyntheticSentimentDataModule
-from datamodules.base import TaskData
+from datamodules.resident import TaskData
 from dynamo.cli import main
 from dynamo.meta import MetaTask, ResidualMetaModel
 from dynamo.population import MemberGroup, Population, PopulationTask

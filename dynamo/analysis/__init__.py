@@ -3,13 +3,9 @@
 from dynamo.analysis.accuracy_map import (
     Answers,
     Emulator,
-    PlaneAxes,
-    PlaneGrid,
     answers_at,
     best_point,
     interleave,
-    plane_grid,
-    plane_of,
     preference,
     relative_accuracy,
 )
@@ -23,6 +19,7 @@ from dynamo.analysis.averaging import (
     mean_points,
     with_own_statistics,
 )
+from dynamo.analysis.bootstrap import Bootstrap
 from dynamo.analysis.change_of_basis import in_another_basis, permuted_units
 from dynamo.analysis.clustering import (
     GroupDistances,
@@ -36,27 +33,22 @@ from dynamo.analysis.emulation_fidelity import emulation
 from dynamo.analysis.fidelity import Fidelity, FidelitySums
 from dynamo.analysis.fixed_points import FixedPoints, bundle_step, find_fixed_points, network_step
 from dynamo.analysis.interpolation import Interpolation, interpolate, interpolate_weights
+from dynamo.analysis.labels import draw_labels
+from dynamo.analysis.lexicon import Lexicon, Polarities, lexicon, polarities
 from dynamo.analysis.line_attractor import LineAttractor, angle, line_attractor
 from dynamo.analysis.linearisation import Linearisation, Step, input_jacobians, jacobians, linearise
 from dynamo.analysis.local_search import LocalSearch, local_search
 from dynamo.analysis.mds import MDS, classical_mds, smacof_mds
 from dynamo.analysis.newcomers import Newcomers, embed_newcomers
 from dynamo.analysis.pca import PCA, pca
-from dynamo.analysis.semi_supervised import Search, draw_labels, search, search_many, train_from_scratch
+from dynamo.analysis.plane import PlaneAxes, PlaneGrid, plane_grid, plane_of
+from dynamo.analysis.semi_supervised import Search, search, search_many, train_from_scratch
 from dynamo.analysis.similarity import SVCCA, DistanceCorrelation, distance_correlation, pairwise, svcca
-from dynamo.analysis.similarity_sums import Bootstrap, SimilaritySums
+from dynamo.analysis.similarity_sums import SimilaritySums
 from dynamo.analysis.states import emulator_states, population_states, state_sizes
 from dynamo.analysis.trajectories import SpreadOverTime, spread_over_time
 from dynamo.analysis.visited import VisitedStates, mean_input, visited_states
-from dynamo.analysis.word_scores import (
-    Lexicon,
-    Polarities,
-    base_word_effects,
-    lexicon,
-    polarities,
-    word_effects,
-    word_scores,
-)
+from dynamo.analysis.word_scores import base_word_effects, word_effects, word_scores
 
 __all__ = [
     "MDS",

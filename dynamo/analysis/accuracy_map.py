@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,98 +12,7 @@ from torch import Tensor
 from dynamo.analysis.emulator import Emulator as Emulator
 from dynamo.analysis.emulator import check_labelled, check_task
 from dynamo.analysis.local_search import LocalSearch, directions, local_search
-from dynamo.analysis.pca import PCA, pca
 from dynamo.types import TaskBatch
-
-_FLAT = 1e-6
-"""An axis along which the members extend by less than this share of the other axis is taken for flat."""
-
-
-@dataclass(frozen=True)
-class PlaneAxes:
-    """Which plane through the embedding is looked at? Everything is float64 on the CPU, as in `PCA`.
-
-    Attributes:
-        members: where the models lie in it `[N, 2]`.
-        axes: principal components of theta, whose first two span the plane; None where D = 2 and theta itself is
-            the plane.
-    """
-
-    members: Tensor
-    axes: PCA | None
-
-    def project(self, points: Tensor) -> Tensor:
-        """Where in the plane do other points appear? `[..., D]` to coordinates `[..., 2]`."""
-        return points.detach().cpu().double() if self.axes is None else self.axes.project(points)[..., :2]
-
-    def back(self, coordinates: Tensor) -> Tensor:
-        """Which theta lies at these coordinates? `[..., 2]` to points of the plane `[..., D]`."""
-        return coordinates.detach().cpu().double() if self.axes is None else self.axes.back(coordinates)
-
-
-def plane_of(theta: Tensor) -> PlaneAxes:
-    """In which plane are maps drawn? That of the first two principal components; theta's own where D = 2.
-
-    Args:
-        theta: embeddings `[N, D]`.
-
-    Raises:
-        ValueError: D = 1, all models at one point, or `theta` is no such matrix or holds NaN or infinity.
-
-    Source: Figures 6, 8 and 11 of the paper.
-    """
-    axes = pca(theta)
-    if theta.shape[1] < 2:
-        raise ValueError("a plane needs two dimensions, the embedding has 1: train the meta-model with D >= 2")
-    if not axes.spectrum.any():
-        raise ValueError(f"all {len(theta)} models lie at one point: there is no plane before theta is trained")
-    members = theta.detach().cpu().double() if theta.shape[1] == 2 else axes.coordinates[:, :2]
-    return PlaneAxes(members, None if theta.shape[1] == 2 else axes)
-
-
-@dataclass(frozen=True)
-class PlaneGrid:
-    """At which points of the embedding is the map computed?
-
-    Attributes:
-        points: theta at the grid's points `[P, D]`, P = rows * columns, row after row (y outer, x inner), in the
-            type and on the device of theta.
-        x: coordinates of the columns along the first axis of the plane, ascending, float64.
-        y: coordinates of the rows along the second.
-    """
-
-    points: Tensor
-    x: Tensor
-    y: Tensor
-
-
-def plane_grid(theta: Tensor, size: int = 21, margin: float = 0.25) -> PlaneGrid:
-    """Which grid covers all models in the plane, and some of what lies around them?
-
-    Args:
-        theta: embeddings `[N, D]`.
-        size: points along each axis, at least 2.
-        margin: what is added on each side, as a share of the models' extent along that axis. Where they have none
-            (two models, or all on a line), the extent along the other axis takes its place.
-
-    Raises:
-        ValueError: as in `plane_of`, or `size` or `margin` out of range.
-
-    Source: Figure 6. Extent and number of the grid's points are not given in the paper.
-    """
-    if size < 2 or not 0 <= margin < math.inf:
-        raise ValueError(f"a grid needs size >= 2 points a side and margin >= 0, got {size} and {margin}")
-    plane = plane_of(theta)
-    low, high = plane.members.amin(0), plane.members.amax(0)
-    middle, extent = (low + high) / 2, high - low
-    extent = torch.where(extent > _FLAT * extent.max(), extent, extent.max())
-    x, y = (
-        torch.linspace(float(centre - reach), float(centre + reach), size, dtype=torch.float64)
-        for centre, reach in zip(middle, (0.5 + margin) * extent, strict=True)
-    )
-    rows, columns = torch.meshgrid(y, x, indexing="ij")
-    points = plane.back(torch.stack([columns.flatten(), rows.flatten()], dim=1))
-    return PlaneGrid(points.to(theta.dtype).to(theta.device), x, y)
 
 
 @dataclass(frozen=True)
@@ -115,6 +23,13 @@ class Answers:
         right: right answers `[P]`, int64.
         log_likelihood: sum over the items of log p(target) `[P]`, float64, in nats.
         items: how many items each point answered.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import Answers
+        >>> found = Answers(right=torch.tensor([8, 5]), log_likelihood=torch.tensor([-3.0, -6.0]).double(), items=10)
+        >>> found.accuracy
+        tensor([0.8000, 0.5000], dtype=torch.float64)
     """
 
     right: Tensor
@@ -155,6 +70,18 @@ def answers_at(
             the network does not know, or none holds items of this task.
 
     Source: Figure 6.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.analysis import answers_at
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(9, {"film": 2}, 1, hidden_size=1, architecture="rnn").requires_grad_(False)
+        >>> _ = [weight.zero_() for weight in network.parameters()]
+        >>> network.weight_theta[0, 0] = network.heads["film"].weight[1, 0] = 1.0  # "positive" where theta > 0
+        >>> items = TaskBatch(torch.tensor([[2, 3], [4, 5], [6, 7]]), torch.tensor([1, 1, 0]), torch.tensor([2, 2, 2]))
+        >>> answers_at(network, torch.tensor([[-1.0], [1.0]]), "film", [{"film": items}]).right
+        tensor([1, 2])
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1 point, got {chunk}")
@@ -193,6 +120,13 @@ def interleave(parts: Sequence[Tensor]) -> Tensor:
 
     Raises:
         ValueError: there are no parts, or their lengths are not those of a deal.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import interleave
+        >>> values = torch.tensor([10, 11, 12, 13, 14])
+        >>> interleave([values[0::2], values[1::2]])  # dealt out to two processes
+        tensor([10, 11, 12, 13, 14])
     """
     count, world = sum(map(len, parts)), len(parts)
     if not world or [len(part) for part in parts] != [len(range(rank, count, world)) for rank in range(world)]:
@@ -217,6 +151,13 @@ def relative_accuracy(answers: Mapping[str, Answers], best_base: Mapping[str, fl
         ValueError: no task, tasks or numbers of points that differ, or an accuracy out of range.
 
     Source: the colour of Figure 6.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import Answers, relative_accuracy
+        >>> found = Answers(right=torch.tensor([8, 9]), log_likelihood=torch.tensor([-3.0, -2.0]).double(), items=10)
+        >>> relative_accuracy({"film": found}, best_base={"film": 0.8}).round(decimals=4)
+        tensor([1.0000, 1.1250], dtype=torch.float64)
     """
     if not answers and not best_base:
         raise ValueError("there is no task to compare on; give the answers to one at least")
@@ -239,6 +180,13 @@ def preference(answers: Mapping[str, Answers], best_base: Mapping[str, float]) -
 
     Raises:
         ValueError: as `relative_accuracy`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import Answers, preference
+        >>> found = Answers(torch.tensor([8, 8, 7]), torch.tensor([-3.0, -2.0, -1.0]).double(), items=10)
+        >>> int(preference({"film": found}, best_base={"film": 0.8}).argmax())  # of those right 8 times, the surer
+        1
     """
     relative = relative_accuracy(answers, best_base)
     weight = 0.5 * min(1 / (found.items * best_base[task]) for task, found in answers.items()) / len(answers)
@@ -280,6 +228,21 @@ def best_point(
 
     Raises:
         ValueError: as `relative_accuracy`, `answers_at` and `local_search`, or there are not as many answers as points.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.analysis import answers_at, best_point
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(9, {"film": 2}, 1, hidden_size=1, architecture="rnn").requires_grad_(False)
+        >>> _ = [weight.zero_() for weight in network.parameters()]
+        >>> network.weight_theta[0, 0] = network.heads["film"].weight[1, 0] = 1.0  # surer with larger theta
+        >>> batch = {"film": TaskBatch(torch.tensor([[2, 3]]), torch.tensor([1]), torch.tensor([2]))}
+        >>> theta = torch.tensor([[-1.0], [1.0]])
+        >>> answers = {"film": answers_at(network, theta, "film", [batch])}
+        >>> found = best_point(network, theta, theta, answers, {"film": 1.0}, [batch])
+        >>> bool(found.start == 1), bool(found.point > 1)
+        (True, True)
     """
     scores = preference(answers, best_base)
     if not 0 < len(points) == len(scores):

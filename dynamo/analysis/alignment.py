@@ -15,6 +15,13 @@ class Alignment(NamedTuple):
         aligned: the moving embedding laid over the fixed one `[N, D]`, D the larger of the two, in float64.
         residual: how far every model still is from its counterpart `[N]`.
         scale: factor applied to the moving embedding; 1 unless asked for.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import procrustes_align
+        >>> theta = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> round(procrustes_align(2 * theta, theta, scale=True).scale, 6)
+        0.5
     """
 
     aligned: Tensor
@@ -37,6 +44,14 @@ def procrustes_align(moving: Tensor, fixed: Tensor, *, scale: bool = False) -> A
         ValueError: if the embeddings do not hold the same number of models, or hold NaN or infinity.
 
     Source: Schoenemann, "A generalized solution of the orthogonal Procrustes problem", Psychometrika, 1966.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import procrustes_align
+        >>> theta = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> turned_and_moved = theta @ torch.tensor([[0.0, 1.0], [-1.0, 0.0]]) + 5
+        >>> procrustes_align(turned_and_moved, theta).residual.round(decimals=6)
+        tensor([0., 0., 0.], dtype=torch.float64)
     """
     if moving.ndim != 2 or fixed.ndim != 2 or len(moving) != len(fixed) or not len(moving):
         raise ValueError(f"both must be [N, D] of the same N, got {list(moving.shape)}, {list(fixed.shape)}")

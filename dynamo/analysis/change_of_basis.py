@@ -30,6 +30,20 @@ def permuted_units(bundle: Bundle, member: int, order: Tensor) -> Bundle:
         ValueError: the bundle's units are not known, there is no such member, or `order` is no permutation.
 
     Source: the abstract of the paper ("less sensitive to reparameterization").
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.analysis import permuted_units
+        >>> from dynamo.population import RecurrentBundle
+        >>> bundle = RecurrentBundle(1, "gru", vocab_size=9, embedding_size=4, hidden_size=3, classes=2)
+        >>> bundle.initialise([0])
+        >>> order, items = torch.tensor([2, 0, 1]), TaskBatch(torch.tensor([[2, 3]]), torch.zeros(1), torch.tensor([2]))
+        >>> one, other = bundle(items), permuted_units(bundle, 0, order)(items)
+        >>> bool(torch.allclose(other.hidden[0], one.hidden[0][..., order]))
+        True
+        >>> bool(torch.allclose(other.output, one.output))
+        True
     """
     if not isinstance(bundle, RecurrentBundle):
         raise ValueError(f"units are permuted in recurrent networks of ours, not in a {type(bundle).__name__}")
@@ -63,6 +77,17 @@ def in_another_basis(population: Population, names: Collection[str], seed: int =
         ValueError: there is no such member, or its units are not known.
 
     Source: the abstract of the paper ("less sensitive to reparameterization").
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import Population
+        >>> from dynamo.analysis import in_another_basis
+        >>> from dynamo.population import RecurrentClassifier
+        >>> network = RecurrentClassifier("gru", 9, 4, hidden_size=5, classes=2)
+        >>> turned = in_another_basis(Population.from_modules([network], names=["a"]), ["a"]).module("a")
+        >>> words = torch.tensor([[2, 3, 4]])
+        >>> bool(torch.allclose(turned(words)[1], network(words)[1], atol=1e-6))  # the same answers
+        True
     """
     known = {member.name for member in population.members}
     if missing := [name for name in names if name not in known]:

@@ -22,6 +22,14 @@ class PermutationTest(NamedTuple):
         p_value: `(1 + #{null >= statistic}) / (1 + permutations)`, so it is never 0.
         null_mean: mean silhouette of shuffled groups.
         null_std: standard deviation of the same.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import permutation_test
+        >>> points = torch.tensor([[0.0], [0.1], [0.2], [0.3], [5.0], [5.1], [5.2], [5.3]])
+        >>> found = permutation_test(points, ["a"] * 4 + ["b"] * 4)
+        >>> round(found.statistic, 2), abs(found.null_mean) < 0.2
+        (0.97, True)
     """
 
     statistic: float
@@ -37,6 +45,13 @@ class GroupDistances(NamedTuple):
         groups: names in order of first appearance, G of them.
         between: distances between centroids `[G, G]`.
         within: mean distance between two members of a group `[G]`; NaN for a group of one, which has none.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import group_distances
+        >>> found = group_distances(torch.tensor([[0.0], [2.0], [10.0]]), ["a", "a", "b"])
+        >>> found.groups, found.within
+        (('a', 'b'), tensor([2., nan], dtype=torch.float64))
     """
 
     groups: tuple[str, ...]
@@ -58,6 +73,15 @@ def silhouette(points: Tensor, groups: Sequence[str], metric: Metric = "euclidea
 
     Raises:
         ValueError: if there are fewer than two groups, or no group has two members.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import silhouette
+        >>> theta = torch.tensor([[0.0, 0.0], [0.0, 1.0], [9.0, 0.0], [9.0, 1.0]])
+        >>> round(silhouette(theta, ["small", "small", "large", "large"]), 3)
+        0.889
+        >>> round(silhouette(theta, ["small", "large", "small", "large"]), 3)  # groups that are mixed up
+        -0.441
     """
     distances = _distances(points, groups, metric)
     _, index = _group_index(groups)
@@ -76,7 +100,7 @@ def permutation_test(
     Distances are computed once; the names are shuffled over them, many shuffles at a time.
 
     Args:
-        points: as in `silhouette`.
+        points: as in `silhouette`, `[N, any]` or distances `[N, N]`.
         groups: one name per point.
         permutations: number of shuffles.
         seed: decides the shuffles.
@@ -84,6 +108,13 @@ def permutation_test(
 
     Raises:
         ValueError: as `silhouette`, or if `permutations` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import permutation_test
+        >>> points = torch.tensor([[0.0], [0.1], [0.2], [0.3], [5.0], [5.1], [5.2], [5.3]])
+        >>> round(permutation_test(points, ["a"] * 4 + ["b"] * 4).p_value, 2)  # 2 of the 70 ways to choose 4 of 8
+        0.03
     """
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")
@@ -116,6 +147,14 @@ def group_distances(points: Tensor, groups: Sequence[str]) -> GroupDistances:
 
     Raises:
         ValueError: if `points` and `groups` do not match.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import group_distances
+        >>> points = torch.tensor([[0.0, 0.0], [0.0, 2.0], [3.0, 4.0], [3.0, 6.0]])
+        >>> group_distances(points, ["a", "a", "b", "b"]).between
+        tensor([[0., 5.],
+                [5., 0.]], dtype=torch.float64)
     """
     values = _checked(points, groups)
     names, index = _group_index(groups)
@@ -168,7 +207,15 @@ def _checked(points: Tensor, groups: Sequence[str]) -> Tensor:
 
 
 def euclidean_distances(values: Tensor) -> Tensor:
-    """How far apart are points `[N, D]`? `[N, N]`, float64 on the CPU; from differences, so that the diagonal is 0."""
+    """How far apart are points `[N, D]`? `[N, N]`, float64 on the CPU; from differences, so that the diagonal is 0.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import euclidean_distances
+        >>> euclidean_distances(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+        tensor([[0., 5.],
+                [5., 0.]], dtype=torch.float64)
+    """
     values = values.detach().cpu().double()
     return torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
 

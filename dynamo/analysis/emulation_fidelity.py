@@ -64,6 +64,21 @@ def emulation(
 
     Raises:
         ValueError: there is no item of a member's task.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import Population, TaskBatch
+        >>> from dynamo.analysis import emulation
+        >>> from dynamo.meta import Comparison
+        >>> from dynamo.population import RecurrentClassifier
+        >>> population = Population.from_modules([RecurrentClassifier("gru", 9, 2, 3, 2)], task="film")
+        >>> batch = {"film": TaskBatch(torch.tensor([[2, 3], [4, 5]]), torch.tensor([0, 1]), torch.tensor([2, 2]))}
+        >>> def itself(batch, select):  # emulators that are their originals; `MetaTask.compare` has others
+        ...     (states,) = population.run(batch, select)
+        ...     yield Comparison(0, select[0], states, states.hidden, states.output, batch["film"])
+        >>> found = emulation(population, itself, [batch])
+        >>> found.variance_explained.tolist(), found.agreement.tolist()
+        ([1.0], [1.0])
     """
     counted = begin_counting(population, members_at_once)
     for batch in batches:

@@ -11,7 +11,14 @@ from dynamo.types import Reads, TaskBatch, Trajectory
 
 
 class Emulator(Protocol):
-    """What the map asks of a meta-model of any kind."""
+    """What the map asks of a meta-model of any kind.
+
+    Examples:
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(vocab_size=9, classes={"film": 2}, dimensions=4, hidden_size=16)
+        >>> network.dimensions, network.classes, network.vocabulary, network.hidden_sizes
+        (4, {'film': 2}, 9, (16,))
+    """
 
     @property
     def dimensions(self) -> int:

@@ -30,6 +30,14 @@ class Fidelity:
         accuracy: share of items which the emulator gives the right class; NaN without answers or labels.
         original_accuracy: share of items which the base model gives the right class; NaN as before.
         stage_variance_explained: `variance_explained` of every stage, `[N, stages]`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import Fidelity
+        >>> half, whole = torch.tensor([0.5]).double(), torch.tensor([1.0]).double()
+        >>> parts = [Fidelity(each, each, each, each, whole, each.unsqueeze(1)) for each in (half, whole)]
+        >>> Fidelity.join(parts).columns()["agreement"]
+        tensor([0.5000, 1.0000], dtype=torch.float64)
     """
 
     variance_explained: Tensor
@@ -69,6 +77,17 @@ class FidelitySums:
         members: number of models N in the bundle.
         units: width of each stage: `(H,)` for recurrent networks, the channels of each stage for a ResNet
             (whose variance is taken per channel, over items and pixels).
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import Trajectory
+        >>> from dynamo.analysis import FidelitySums
+        >>> states, logits = torch.randn(1, 5, 2, 3), torch.randn(1, 5, 2, 2)  # N = 1, B = 5, T = 2, H = 3, C = 2
+        >>> real, lengths = torch.ones(5, 2, dtype=torch.bool), torch.full((5,), 2)
+        >>> sums = FidelitySums(1, [3])
+        >>> sums.update(Trajectory((states,), logits), (states,), logits, torch.zeros(5).long(), real, lengths)
+        >>> sums.result().variance_explained, sums.result().agreement  # of an emulator that is its original
+        (tensor([1.], dtype=torch.float64), tensor([1.], dtype=torch.float64))
     """
 
     def __init__(self, members: int, units: Sequence[int]) -> None:

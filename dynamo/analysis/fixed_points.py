@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -39,6 +39,13 @@ class FixedPoints:
         context: the rows that the caller gave, `[P, ...]`.
         ran_on: seeds whose descent got stuck at a slow point that is no fixed point, and which therefore went where
             the network itself goes, bool `[P]`; None where nobody recorded it.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import find_fixed_points
+        >>> found = find_fixed_points(torch.tanh, torch.tensor([[0.4], [-0.3], [0.1]]), tolerance=1e-9)
+        >>> found.converged.tolist(), len(found.unique(radius=0.1))  # all of them end at 0
+        ([True, True, True], 1)
     """
 
     states: Tensor
@@ -50,14 +57,8 @@ class FixedPoints:
 
     def take(self, rows: Tensor) -> FixedPoints:
         """What was found from some of the seeds, by their indices `[K]`, in that order."""
-        return FixedPoints(
-            self.states[rows],
-            self.speed[rows],
-            self.converged[rows],
-            self.iterations[rows],
-            None if self.context is None else self.context[rows],
-            None if self.ran_on is None else self.ran_on[rows],
-        )
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: part[rows] for name, part in parts.items() if part is not None})
 
     def unique(self, radius: float) -> Tensor:
         """Which points are different ones? Of converged points closer than a radius the slowest stands for all.
@@ -125,6 +126,14 @@ def find_fixed_points(
 
     Source: Figure 8; approximate fixed points after Sussillo & Barak (2013). Method, tolerance and seeds are not
         given in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import find_fixed_points
+        >>> found = find_fixed_points(lambda h: h / 2 + 1, torch.tensor([[0.0, 5.0], [9.0, -9.0]]))
+        >>> found.states.round(decimals=2)
+        tensor([[2., 2.],
+                [2., 2.]])
     """
     start = plain(seeds).to(dtype or seeds.dtype)
     check_rows("seeds", start, context, chunk)
@@ -207,6 +216,18 @@ def network_step(network: RecurrentMetaModel, word_vector: Tensor) -> Step:
 
     Raises:
         ValueError: the word vector has another length than the network's.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import network_step
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(9, {"film": 2}, 1, hidden_size=1, architecture="rnn").requires_grad_(False)
+        >>> _ = [weight.zero_() for weight in network.parameters()]
+        >>> network.weight_theta[0, 0] = 1.0  # s -> tanh(theta)
+        >>> step = network_step(network, word_vector=torch.zeros(128))
+        >>> step(torch.zeros(2, 1), torch.tensor([[0.0], [1.0]])).round(decimals=3)
+        tensor([[0.0000],
+                [0.7620]])
     """
     size = network.embedding.weight.shape[1]
     if word_vector.shape != (size,):
@@ -252,6 +273,17 @@ def bundle_step(bundle: Bundle, word_vectors: Tensor) -> Step:
 
     Raises:
         ValueError: as `bundle_input_step`; or the word vectors do not fit the bundle.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import bundle_step
+        >>> from dynamo.population import RecurrentBundle
+        >>> bundle = RecurrentBundle(2, "rnn", 9, 2, hidden_size=1, classes=2).requires_grad_(False)
+        >>> bundle.bias_hh[:] = torch.tensor([[0.0], [1.0]])  # h -> tanh(0) and h -> tanh(1)
+        >>> step = bundle_step(bundle, torch.zeros(2, 2))
+        >>> step(torch.zeros(2, 1), torch.tensor([0, 1])).round(decimals=3)
+        tensor([[0.0000],
+                [0.7620]])
     """
     step = bundle_input_step(bundle)
     embedding = bundle.get_buffer_or_parameter("embedding")

@@ -24,6 +24,14 @@ class Interpolation:
         accuracy: of the meta-model at these points, in [0, 1], float64 `[K]`.
         weights_accuracy: of the networks on the straight line between the two models' weights, float64 `[K]`; None
             where it was not measured, as for models that are not in one bundle.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import Interpolation
+        >>> shares, accuracy = torch.tensor([0.0, 0.5, 1.0]).double(), torch.tensor([0.80, 0.82, 0.81]).double()
+        >>> way = Interpolation(shares, points=torch.tensor([[0.0], [1.0], [2.0]]), accuracy=accuracy)
+        >>> float(way.points[way.accuracy.argmax()])  # the best network stands half-way
+        1.0
     """
 
     shares: Tensor
@@ -54,6 +62,18 @@ def interpolate(
         ValueError: what is given is no two points of this map, fewer than 2 steps, or there is no item of the task.
 
     Source: the interpolated points of Figure 8.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.analysis import interpolate
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(9, {"film": 2}, 1, hidden_size=1, architecture="rnn").requires_grad_(False)
+        >>> _ = [weight.zero_() for weight in network.parameters()]
+        >>> network.weight_theta[0, 0] = network.heads["film"].weight[1, 0] = 1.0  # "positive" where theta > 0
+        >>> items = TaskBatch(torch.tensor([[2, 3], [4, 5]]), torch.tensor([1, 1]), torch.tensor([2, 2]))
+        >>> interpolate(network, torch.tensor([-2.0]), torch.tensor([1.0]), "film", [{"film": items}], steps=3).accuracy
+        tensor([0., 0., 1.], dtype=torch.float64)
     """
     shares = _shares(steps)
     for name, theta in (("theta_a", theta_a), ("theta_b", theta_b)):
@@ -89,6 +109,17 @@ def interpolate_weights(
 
     Raises:
         ValueError: no such member, fewer than 2 steps, or there is no item of the task.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.analysis import interpolate_weights
+        >>> from dynamo.population import RecurrentBundle
+        >>> bundle = RecurrentBundle(2, "gru", 9, 2, hidden_size=3, classes=2).requires_grad_(False)
+        >>> bundle.readout_bias[:] = torch.tensor([[3.0, 0.0], [0.0, 1.0]])  # of the way in between, 3/4 answer 0
+        >>> items = TaskBatch(torch.tensor([[2], [3]]), torch.tensor([1, 1]), torch.tensor([1, 1]))
+        >>> interpolate_weights(bundle, 0, 1, "film", [{"film": items}], steps=6)
+        tensor([0., 0., 0., 0., 1., 1.], dtype=torch.float64)
     """
     shares = _shares(steps)
     for index in (a, b):

@@ -42,6 +42,15 @@ class LineAttractor:
             is then the one to that plane.
         selection_alignment: |cos| between readout and the slow mode's left eigenvector, mean over the points, in
             [0, 1]: is what enters the line what the readout reads? A complex one is taken as in `mode_alignment`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import line_attractor, linearise
+        >>> states = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+        >>> kept = linearise(lambda h: h @ torch.diag(torch.tensor([1.0, 0.5])), states)  # keeps its first unit
+        >>> found = line_attractor(states, kept, readout=torch.tensor([0.0, 1.0]))
+        >>> round(found.mode_alignment, 6), round(found.readout_alignment, 6)  # it lingers, and nobody reads it
+        (1.0, 0.0)
     """
 
     count: int
@@ -75,6 +84,15 @@ def line_attractor(
         ValueError: shapes do not fit, values are not finite, or the readout is zero.
 
     Source: Figure 8; the measures are not given in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import line_attractor, linearise
+        >>> states = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+        >>> kept = linearise(lambda h: h @ torch.diag(torch.tensor([1.0, 0.5])), states)  # keeps its first unit
+        >>> found = line_attractor(states, kept, readout=torch.tensor([1.0, 0.0]))
+        >>> round(found.dimension, 6), round(found.length, 6), found.slowest
+        (1.0, 2.0, inf)
     """
     if states.ndim != 2 or 0 in states.shape:
         raise ValueError(f"states must be [U, S] with U, S >= 1, got {list(states.shape)}")
@@ -126,6 +144,12 @@ def angle(a: Tensor, b: Tensor) -> float:
 
     Raises:
         ValueError: shapes differ, or a direction is zero or not finite.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import angle
+        >>> round(angle(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, -1.0])), 6)
+        45.0
     """
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"an angle lies between two directions of one length, got {list(a.shape)} and {list(b.shape)}")

@@ -21,6 +21,13 @@ class LocalSearch:
         start: where the search began `[D]`.
         start_score: the score there; never above `score`.
         scores: the best score so far after every round `[rounds]`, float64.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import local_search
+        >>> found = local_search(lambda points: points[:, 0], torch.zeros(2), scale=1.0, rounds=5)
+        >>> found.score > found.start_score, bool((found.scores.diff() >= 0).all())
+        (True, True)
     """
 
     point: Tensor
@@ -76,6 +83,14 @@ def local_search(
         ValueError: an argument out of its range, a shape that does not fit, or a `start` without a score.
 
     Source: the X of Figures 6 and 8. How it was found is not given in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import local_search
+        >>> hill = torch.tensor([3.0, -1.0])
+        >>> found = local_search(lambda points: -(points - hill).square().sum(1), torch.zeros(2), scale=1.0, rounds=40)
+        >>> found.point.round(decimals=1)
+        tensor([ 3., -1.])
     """
     if start.ndim != 1:
         raise ValueError(f"start must be one point [D], got {list(start.shape)}")

@@ -29,6 +29,15 @@ class MDS:
         negative_share: share of negative eigenvalues in the sum of all magnitudes, in [0, 0.5]; 0 if the distances
             are those of points in some Euclidean space.
         eigenvalues: of the doubly centred squared distances, falling `[N]`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import classical_mds
+        >>> on_a_line = classical_mds(torch.tensor([[0.0, 1, 3], [1, 0, 2], [3, 2, 0]]))
+        >>> on_a_line.coordinates.shape, round(on_a_line.stress, 6)
+        (torch.Size([3, 2]), 0.0)
+        >>> classical_mds(torch.tensor([[0.0, 1, 9], [1, 0, 1], [9, 1, 0]])).negative_share > 0.1  # no such points
+        True
     """
 
     coordinates: Tensor
@@ -51,6 +60,15 @@ def classical_mds(distances: Tensor, k: int = 2) -> MDS:
         ValueError: if these are no distances, or k is out of range.
 
     Source: Figure 5 of the paper. Not given in the paper: which kind of scaling.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import classical_mds, euclidean_distances
+        >>> triangle = torch.tensor([[0.0, 3, 4], [3, 0, 5], [4, 5, 0]])
+        >>> euclidean_distances(classical_mds(triangle).coordinates).round(decimals=6)
+        tensor([[0., 3., 4.],
+                [3., 0., 5.],
+                [4., 5., 0.]], dtype=torch.float64)
     """
     values = _checked(distances, k)
     squares = values.square()
@@ -82,6 +100,13 @@ def smacof_mds(distances: Tensor, k: int = 2, seed: int = 0) -> MDS:
         ValueError: as `classical_mds`.
 
     Source: Figure 5 of the paper. Not given in the paper: which kind of scaling.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import classical_mds, smacof_mds
+        >>> impossible = torch.tensor([[0.0, 1, 1], [1, 0, 3], [1, 3, 0]])  # 1 + 1 is less than 3
+        >>> round(smacof_mds(impossible).stress, 3), round(classical_mds(impossible).stress, 3)
+        (0.177, 0.192)
     """
     start = classical_mds(distances, k)
     values = _checked(distances, k)

@@ -87,6 +87,14 @@ class Newcomers:
         theta: their points on the map, `[M, D]`, in the order of the population's members.
         alignments: their V_n, frozen, `[bundle][stage]`.
         losses: L_hidden + lambda * L_output of every newcomer before each step, float64 on the CPU, `[steps, M]`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import Newcomers
+        >>> losses = torch.tensor([[1.0, 1.0], [0.2, 0.4]]).double()
+        >>> found = Newcomers(torch.zeros(2, 3), torch.nn.ModuleList(), losses)
+        >>> found.losses[-1]  # before the last step; 1 is no better than the mean state
+        tensor([0.2000, 0.4000], dtype=torch.float64)
     """
 
     theta: Tensor
@@ -118,6 +126,23 @@ def embed_newcomers(
         DivergenceError: a loss or a theta is no longer finite.
 
     Not in the paper, which trains all members of a map at once.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import Population, TaskBatch
+        >>> from dynamo.analysis import embed_newcomers
+        >>> from dynamo.analysis.newcomers import Fit
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(9, {"film": 2}, dimensions=1, hidden_size=3)
+        >>> def at_one(module, tokens):  # a newcomer that is the meta-model's own network at theta = 1
+        ...     seen = module(torch.ones(1, 1), tokens, "film")
+        ...     return seen.hidden[0][0], seen.output[0]
+        >>> words = torch.randint(2, 9, (16, 5))
+        >>> newcomer = Population.from_modules([network], at_one, example=words, task="film")
+        >>> batch = {"film": TaskBatch(words, words[:, 0] % 2, torch.full((16,), 5))}
+        >>> fit = Fit(alignment="identity", steps=100, theta_lr=0.05)
+        >>> embed_newcomers(network, newcomer, batch, [batch] * 100, fit).theta.round(decimals=1)
+        tensor([[1.]])
     """
     check_newcomers(network, population, fit.output_weight)
     assert isinstance(network, nn.Module)

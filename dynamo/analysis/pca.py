@@ -23,6 +23,14 @@ class PCA:
         coordinates: the points in these axes `[N, D]`.
         spectrum: share of the variance along each axis `[D]`; sums to 1, or is all 0 where every point is
             the same.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import pca
+        >>> theta = torch.tensor([[0.0, 1, 2], [2, 0, 1], [1, 2, 0], [3, 3, 3]])
+        >>> axes = pca(theta)
+        >>> axes.components_for(0.95), bool(torch.allclose(axes.back(axes.coordinates), theta.double()))
+        (3, True)
     """
 
     mean: Tensor
@@ -81,6 +89,13 @@ def pca(points: Tensor) -> PCA:
         ValueError: if `points` is no such matrix, or holds NaN or infinity.
 
     Source: Figures 3, 4, 9 and 10 of the paper.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import pca
+        >>> on_a_line = torch.tensor([[0.0, 0], [1, 2], [3, 6]])
+        >>> pca(on_a_line).spectrum.round(decimals=6)
+        tensor([1., 0.], dtype=torch.float64)
     """
     if points.ndim != 2 or 0 in points.shape:
         raise ValueError(f"points must be [N, D] with N, D >= 1, got {list(points.shape)}")

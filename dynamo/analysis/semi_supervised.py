@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from dynamo.analysis.emulator import Emulator, check_task
+from dynamo.analysis.labels import check_descent, check_items, item_losses, minibatches, stacked
 from dynamo.population.base import Bundle, last_step
 from dynamo.population.optimisation import adam, check_finite, clip_per_member, learning_rate_factor
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import ResidualBundle
-from dynamo.types import Reads, TaskBatch
+from dynamo.types import TaskBatch
 
 _REMEDY = "Lower lr."
 Trainable = RecurrentBundle | ResidualBundle
@@ -31,6 +31,12 @@ class Search:
         path: theta before the first step and after every step, `[steps + 1, D]`.
         losses: cross-entropy at each of these points, float64 `[steps + 1]`, on the labelled examples that the step
             from there reads: all of them where they are no more than `batch_size`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import Search
+        >>> Search(path=torch.tensor([[0.0, 0.0], [1.0, 0.5]]), losses=torch.tensor([0.7, 0.4])).final
+        tensor([1.0000, 0.5000])
     """
 
     path: Tensor
@@ -40,44 +46,6 @@ class Search:
     def final(self) -> Tensor:
         """theta_final, `[D]`."""
         return self.path[-1]
-
-
-def draw_labels(targets: Tensor, count: int, seed: int) -> Tensor:
-    """Which items does one get labels for?
-
-    Classes come as equally often as they can: their numbers differ by at most one, unless a class runs out. Which
-    class is ahead is drawn too. Draws of one seed are nested: the first 10 of a draw are among its first 25.
-
-    Args:
-        targets: class of every item, `[items]`.
-        count: how many.
-        seed: decides the draw.
-
-    Returns:
-        Positions, int64 `[count]`, on the CPU.
-
-    Raises:
-        ValueError: more labels than items, fewer than classes, or items of one class only.
-    """
-    if targets.ndim != 1 or not len(targets):
-        raise ValueError(f"targets must be [items] with an item at least, got {list(targets.shape)}")
-    values = targets.detach().cpu()
-    classes = values.unique()
-    if len(classes) < 2:
-        raise ValueError(f"all {len(values)} items are of class {int(classes[0])}; labels of one class teach nothing")
-    if count > len(values):
-        raise ValueError(f"{count} labels are more than the {len(values)} items there are; ask for fewer")
-    if count < len(classes):
-        raise ValueError(f"{count} labels cannot show {len(classes)} classes; ask for one of each at least")
-    generator = torch.Generator().manual_seed(seed)
-    piles, rounds = [], []
-    for value in classes[torch.randperm(len(classes), generator=generator)]:
-        own = (values == value).nonzero().flatten()
-        piles.append(own[torch.randperm(len(own), generator=generator)])
-        rounds.append(torch.arange(len(own)))
-    # The first item of every class, in the drawn order of classes, then every class's second item, and so on.
-    dealt = torch.cat(rounds).argsort(stable=True)
-    return torch.cat(piles)[dealt][:count]
 
 
 def search(
@@ -116,8 +84,21 @@ def search(
         DivergenceError: the loss is no longer finite.
 
     Source: Figure 7 (number of iterates, start). Not given in the paper: step size, batch size and momentum.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.analysis import search
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(9, {"film": 2}, 1, hidden_size=1, architecture="rnn").requires_grad_(False)
+        >>> _ = [weight.zero_() for weight in network.parameters()]
+        >>> network.weight_theta[0, 0] = network.heads["film"].weight[1, 0] = 1.0  # "positive" where theta > 0
+        >>> labelled = TaskBatch(torch.tensor([[2, 3], [4, 5]]), torch.tensor([1, 1]), torch.tensor([2, 2]))
+        >>> found = search(network, "film", labelled, steps=20, lr=0.5)
+        >>> float(found.path[0]), float(found.final) > 1
+        (0.0, True)
     """
-    _check_options(steps, lr, batch_size, momentum)
+    check_descent(steps, lr, batch_size, momentum)
     _check_map(network, task, [labelled], start, dimensions)
     assert isinstance(network, nn.Module)
     with torch.inference_mode(False), torch.enable_grad():
@@ -126,13 +107,13 @@ def search(
         theta = next(iter(network.parameters())).detach().new_zeros(1, network.dimensions)
         if start is not None:
             theta.copy_(start.detach())
-        items = _stack([labelled], theta.device)
+        items = stacked([labelled], theta.device)
         velocity = torch.zeros_like(theta)
         path, losses = [], []
-        for step, part in enumerate(islice(_minibatches(items, batch_size, seed), steps + 1)):
+        for step, part in enumerate(islice(minibatches(items, batch_size, seed), steps + 1)):
             theta = theta.detach().requires_grad_()
             output = functional_call(network, weights, (theta, part.inputs[0], task)).output
-            loss = _cross_entropy(last_step(output, part.lengths), part.targets)
+            loss = item_losses(last_step(output, part.lengths), part.targets)
             check_finite(loss.detach(), ["the search"], step, _REMEDY)
             path.append(theta.detach()[0])
             losses.append(loss.detach()[0])
@@ -156,6 +137,35 @@ def search_many(
     """Which network of the map does each of several draws of labels lead to? See `search`.
 
     One after the other: on a CPU ten draws as one batch took as long as ten searches.
+
+    Args:
+        network: as in `search`, as all that is not named here.
+        task: whose readout answers.
+        labelled: draws of labelled items, each of any number.
+        steps: SGD iterates.
+        lr: step size.
+        batch_size: labelled items that one step reads.
+        momentum: of SGD.
+        seed: decides the order in which the labelled items are read.
+
+    Returns:
+        One search for each draw, in their order.
+
+    Raises:
+        ValueError: there is no draw, or as `search`.
+        DivergenceError: a loss is no longer finite.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.analysis import search_many
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(9, {"film": 2}, 1, hidden_size=1, architecture="rnn").requires_grad_(False)
+        >>> _ = [weight.zero_() for weight in network.parameters()]
+        >>> network.weight_theta[0, 0] = network.heads["film"].weight[1, 0] = 1.0  # "positive" where theta > 0
+        >>> draws = [TaskBatch(torch.tensor([[2, 3]]), torch.tensor([label]), torch.tensor([2])) for label in (0, 1)]
+        >>> [float(found.final.sign()) for found in search_many(network, "film", draws, steps=5, lr=0.5)]
+        [-1.0, 1.0]
     """
     _check_map(network, task, labelled, None, None)
     return [
@@ -199,24 +209,35 @@ def train_from_scratch(
         DivergenceError: a loss is no longer finite.
 
     Source: not in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.analysis import train_from_scratch
+        >>> from dynamo.population import RecurrentBundle
+        >>> fresh = RecurrentBundle(1, "gru", vocab_size=9, embedding_size=4, hidden_size=4, classes=2)
+        >>> fresh.initialise([0])
+        >>> labelled = TaskBatch(torch.tensor([[2], [3]]), torch.tensor([0, 1]), torch.tensor([1, 1]))  # word 3 is good
+        >>> train_from_scratch(fresh, [labelled], steps=60, lr=0.05).answers(labelled).argmax(-1)
+        tensor([[0, 1]])
     """
     if not isinstance(bundle, Trainable):
         raise ValueError(f"training from scratch needs networks of ours, not a {type(bundle).__name__}")
-    _check_options(steps, lr, batch_size)
+    check_descent(steps, lr, batch_size)
     if len(labelled) != bundle.count:
         raise ValueError(f"{bundle.count} networks were given {len(labelled)} draws of labels; each learns its own")
-    _check_items(labelled, bundle.reads, bundle.settings.get("vocab_size", 0), bundle.classes)
+    check_items(labelled, bundle.reads, bundle.settings.get("vocab_size", 0), bundle.classes)
     if len(sizes := {len(draw.targets) for draw in labelled}) > 1:
         raise ValueError(f"the draws have {min(sizes)} to {max(sizes)} labels; give every network as many")
     names = [f"draw {index}" for index in range(bundle.count)]
     factor = learning_rate_factor("cosine", steps, warmup_steps)
     with torch.inference_mode(False), torch.enable_grad():
-        items_of_all = _stack(labelled, next(bundle.parameters()).device)
+        items_of_all = stacked(labelled, next(bundle.parameters()).device)
         trained = bundle.take(range(bundle.count)).train()
         optimizer = adam([{"params": list(trained.parameters())}], lr)
-        for step, items in enumerate(islice(_minibatches(items_of_all, batch_size, seed), steps)):
+        for step, items in enumerate(islice(minibatches(items_of_all, batch_size, seed), steps)):
             optimizer.param_groups[0]["lr"] = lr * factor(step)
-            losses = trained.losses(items, _cross_entropy)
+            losses = trained.losses(items, item_losses)
             check_finite(losses.detach(), names, step, _REMEDY)
             optimizer.zero_grad()
             losses.sum().backward()
@@ -224,64 +245,6 @@ def train_from_scratch(
             optimizer.step()
         optimizer.zero_grad()
     return trained.requires_grad_(False).eval()
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over items of logits `[N, B, C]` against targets `[N, B]`: `[N]`."""
-    return nnf.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape).mean(1)
-
-
-def _minibatches(labelled: TaskBatch, batch_size: int | None, seed: int) -> Iterator[TaskBatch]:
-    """Items `[N, B, ...]` out of `[N, k, ...]`, without end; every item is read once before any is read again.
-
-    The same places for all N, whose items differ anyway: what one draw reads does not depend on who is beside it.
-    """
-    size = labelled.targets.shape[1]
-    if batch_size is None or batch_size >= size:
-        while True:
-            yield labelled
-    generator = torch.Generator().manual_seed(seed)
-    waiting = torch.zeros(0, dtype=torch.int64)
-    while True:
-        while len(waiting) < batch_size:
-            waiting = torch.cat([waiting, torch.randperm(size, generator=generator)])
-        places, waiting = waiting[:batch_size].to(labelled.targets.device), waiting[batch_size:]
-        yield TaskBatch(*(values[:, places] for values in labelled))
-
-
-def _stack(labelled: Sequence[TaskBatch], device: torch.device) -> TaskBatch:
-    """Draws of k items as one batch `[N, k, ...]` on the device, sequences padded to the longest."""
-    longest = max(draw.inputs.shape[-1] for draw in labelled)
-    padded = [draw._replace(inputs=nnf.pad(draw.inputs, (0, longest - draw.inputs.shape[-1]))) for draw in labelled]
-    return TaskBatch(*(torch.stack(values).to(device) for values in zip(*padded, strict=True)))
-
-
-def _check_items(labelled: Sequence[TaskBatch], reads: Reads, words: int, classes: int) -> None:
-    """Refuse labelled items that a network cannot read."""
-    if not labelled:
-        raise ValueError("there is no draw of labels to learn from; give one at least")
-    forms = {"tokens": "[k, T]", "signals": "[k, T, F]", "vectors": "[k, F]", "images": "[k, channels, h, w]"}
-    form = forms[reads]
-    for index, draw in enumerate(labelled):
-        if draw.inputs.ndim != form.count(",") + 1 or not draw.inputs.numel():
-            raise ValueError(f"draw {index} must hold items {form}, one at least, got {list(draw.inputs.shape)}")
-        inputs, longest = (0, words - 1) if words else (-torch.inf, torch.inf), draw.real_steps().shape[-1]
-        limits = (inputs, (0, classes - 1), (1, longest))
-        for what, values, (least, most) in zip(("token ids", "classes", "lengths"), draw, limits, strict=True):
-            if float(values.min()) < least or float(values.max()) > most:
-                raise ValueError(f"draw {index} has {what} outside {least}..{most}, which this network cannot read")
-
-
-def _check_options(steps: int, lr: float, batch_size: int | None, momentum: float = 0.0) -> None:
-    """Refuse what no descent can do."""
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    if not lr > 0:
-        raise ValueError(f"lr must be above 0, got {lr}")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, or None for all items, got {batch_size}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
 
 
 def _check_map(
@@ -297,4 +260,4 @@ def _check_map(
         raise ValueError(f"dimensions is {dimensions}, and the map of this meta-model has {network.dimensions}")
     if start is not None and start.shape != (network.dimensions,):
         raise ValueError(f"start must be a point [{network.dimensions}] of the map, got {list(start.shape)}")
-    _check_items(labelled, network.reads, network.vocabulary, network.classes[task])
+    check_items(labelled, network.reads, network.vocabulary, network.classes[task])

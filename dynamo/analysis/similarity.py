@@ -19,11 +19,10 @@ from dynamo.analysis.similarity_measures import (
     precision_of,
     products,
 )
-from dynamo.analysis.similarity_sums import Bootstrap, SimilaritySums
+from dynamo.analysis.similarity_sums import SimilaritySums
 
 __all__ = [
     "SVCCA",
-    "Bootstrap",
     "DistanceCorrelation",
     "Kind",
     "SimilaritySums",
@@ -44,6 +43,14 @@ class SVCCA(NamedTuple):
             `[K]`, float64 on the CPU.
         similarity: their plain mean, in [0, 1].
         distance: 1 - similarity.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import svcca
+        >>> x, y = torch.randn(2000, 3), torch.randn(2000, 3)
+        >>> found = svcca(x, torch.cat([x[:, :1], y[:, :2]], dim=1))  # one direction of three in common
+        >>> round(found.similarity, 1), found.correlations.round(decimals=1)[0]
+        (0.4, tensor(1., dtype=torch.float64))
     """
 
     correlations: Tensor
@@ -59,6 +66,14 @@ class DistanceCorrelation(NamedTuple):
         spearman: the same of the distances' ranks.
         p_value: share of joint shuffles of the models with a Pearson correlation at least as large (Mantel's
             test), `(1 + #) / (1 + permutations)`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import distance_correlation, euclidean_distances
+        >>> distances = euclidean_distances(torch.tensor([[0.0], [1.0], [3.0], [7.0]]))
+        >>> found = distance_correlation(distances, distances.square())  # the same order, not the same shape
+        >>> round(found.spearman, 6), round(found.pearson, 2)
+        (1.0, 0.98)
     """
 
     pearson: float
@@ -81,6 +96,16 @@ def svcca(x: Tensor, y: Tensor, variance: float = 0.99) -> SVCCA:
     Raises:
         ValueError: if the states do not fit together, hold NaN, are constant, or have too few samples for the
             directions that they keep.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import svcca
+        >>> x = torch.randn(200, 5)
+        >>> rotation = torch.linalg.qr(torch.randn(5, 5))[0]
+        >>> round(svcca(x, x @ rotation).similarity, 6)
+        1.0
+        >>> round(svcca(x, torch.randn(200, 5)).similarity, 1)  # nothing in common
+        0.1
     """
     correlations = canonical_correlations(_reduced([x, y], variance), 0, 1, variance=1.0)
     similarity = float(correlations.mean())
@@ -120,6 +145,15 @@ def pairwise(states: Sequence[Tensor], kind: Kind = "svcca", variance: float = 0
             for the directions that two models keep.
 
     Source: Figure 5 of the paper. Not given in the paper: the share of the variance, the mean.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import pairwise
+        >>> x, other = torch.randn(500, 5), torch.randn(500, 5)
+        >>> permuted = x[:, torch.tensor([3, 1, 4, 0, 2])]
+        >>> distances = pairwise([x, permuted, other])
+        >>> bool(distances[0, 1] < 1e-6), bool(distances[0, 2] > 0.8)
+        (True, True)
     """
     check_options(kind, variance)
     if kind in ("svcca", "pwcca"):
@@ -144,6 +178,14 @@ def distance_correlation(a: Tensor, b: Tensor, permutations: int = 10_000, seed:
 
     Raises:
         ValueError: if these are no such matrices, all distances of one are equal, or `permutations` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import distance_correlation, euclidean_distances
+        >>> theta = torch.randn(12, 4)
+        >>> found = distance_correlation(euclidean_distances(theta), 3 * euclidean_distances(theta), permutations=999)
+        >>> round(found.pearson, 6), round(found.p_value, 6)
+        (1.0, 0.001)
     """
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")

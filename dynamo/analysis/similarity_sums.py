@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from dynamo.analysis.bootstrap import Bootstrap
 from dynamo.analysis.similarity_measures import (
     Kind,
     Moments,
@@ -23,34 +22,6 @@ from dynamo.analysis.similarity_measures import (
 
 _ROWS = 1024
 """Samples that are taken in at once: few enough to bound the float64 copy, many enough for a fast product."""
-
-
-class Bootstrap(NamedTuple):
-    """How far apart are the models, and how much of that depends on which inputs were drawn? Tensors `[N, N]`.
-
-    Attributes:
-        distances: from all inputs.
-        std: standard deviation over the replicates.
-        lower: lower end of the 95 % interval.
-        upper: its upper end.
-    """
-
-    distances: Tensor
-    std: Tensor
-    lower: Tensor
-    upper: Tensor
-
-    @classmethod
-    def around(cls, distances: Tensor, replicates: Tensor) -> Bootstrap:
-        """What replicates `[R, N, N]` say of the distances `[N, N]` from all inputs.
-
-        Fewer different samples than the whole pull all replicates to one side (they correlate more by chance); so the
-        interval is that of the replicates about their own mean, laid around the distance from all inputs. With few
-        blocks it is a little narrow: with 16 it held the mean of fresh draws in 83 to 100 % of trials.
-        """
-        quantiles = np.quantile(replicates.numpy(), [0.025, 0.975], axis=0)
-        low, high = torch.from_numpy(quantiles) - replicates.mean(0)
-        return cls(distances, replicates.std(0), (distances + low).clamp(min=0), distances + high)
 
 
 class SimilaritySums:
@@ -77,6 +48,16 @@ class SimilaritySums:
 
     Raises:
         ValueError: if there is no model, a model without features, or no block.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import SimilaritySums, pairwise
+        >>> states = [torch.randn(300, 4), torch.randn(300, 6)]
+        >>> sums = SimilaritySums([4, 6])
+        >>> for batch in range(3):
+        ...     sums.update([x[100 * batch : 100 * (batch + 1)] for x in states])
+        >>> bool(torch.allclose(sums.distances(), pairwise(states)))
+        True
     """
 
     def __init__(self, features: Sequence[int], blocks: int = 1) -> None:

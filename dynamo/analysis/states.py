@@ -27,6 +27,14 @@ def state_sizes(population: Population) -> list[list[int]]:
 
     Raises:
         ValueError: the networks have different numbers of stages, which leaves nothing to compare stage by stage.
+
+    Examples:
+        >>> from dynamo import Population
+        >>> from dynamo.analysis import state_sizes
+        >>> from dynamo.population import RecurrentClassifier
+        >>> networks = [RecurrentClassifier("gru", 9, 4, hidden_size=size, classes=2) for size in (3, 5)]
+        >>> state_sizes(Population.from_modules(networks))
+        [[3, 5]]
     """
     parts = zip(population.bundles, population.bundle_members, strict=True)
     stages = {members[0].name: len(bundle.hidden_sizes) for bundle, members in parts}
@@ -59,6 +67,18 @@ def population_states(population: Population, batch: Mapping[str, TaskBatch], bu
 
     Raises:
         ValueError: as `state_sizes`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import Population, TaskBatch
+        >>> from dynamo.analysis import population_states, svcca
+        >>> from dynamo.population import RecurrentClassifier
+        >>> network = RecurrentClassifier("gru", vocab_size=9, embedding_size=4, hidden_size=3, classes=2)
+        >>> population = Population.from_modules([network, network], task="film")
+        >>> words = torch.randint(2, 9, (20, 6))
+        >>> stage, = population_states(population, {"film": TaskBatch(words, words[:, 0] % 2, torch.full((20,), 6))})
+        >>> stage[0].shape, round(svcca(*stage).similarity, 6)  # 20 items of 6 steps; twins see the same
+        (torch.Size([120, 3]), 1.0)
     """
     state_sizes(population)
     return _joined(
@@ -82,6 +102,16 @@ def emulator_states(
 
     Returns:
         `[stage][point]`, each `[samples, features]`, the samples those of `population_states`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.analysis import emulator_states
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(9, {"film": 2}, dimensions=3, hidden_size=8)
+        >>> batch = {"film": TaskBatch(torch.tensor([[2, 3, 4], [5, 6, 0]]), torch.ones(2), torch.tensor([3, 2]))}
+        >>> [states.shape for states in emulator_states(network, torch.zeros(2, 3), batch)[0]]  # 3 + 2 real steps
+        [torch.Size([5, 8]), torch.Size([5, 8])]
     """
     return _joined(
         [

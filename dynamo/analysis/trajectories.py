@@ -17,6 +17,13 @@ class SpreadOverTime(NamedTuple):
         spread: mean distance between two networks of that epoch `[epochs]`, float64.
         early: mean spread over the first quarter of the epochs.
         late: mean spread over the last quarter.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import spread_over_time
+        >>> found = spread_over_time(torch.tensor([[0.0], [3.0], [0.0], [1.0]]), epochs=[1, 1, 8, 8])
+        >>> found.epochs, found.early, found.late  # they converge
+        ((1, 8), 3.0, 1.0)
     """
 
     epochs: tuple[int, ...]
@@ -36,6 +43,13 @@ def spread_over_time(points: Tensor, epochs: Sequence[int]) -> SpreadOverTime:
         ValueError: points and epochs differ in number, or an epoch has a single network.
 
     Source: Figure 3(2) of the paper.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import spread_over_time
+        >>> theta = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0], [0.0, 1.0]])
+        >>> spread_over_time(theta, epochs=[2, 2, 1, 1]).spread
+        tensor([1., 5.], dtype=torch.float64)
     """
     if len(points) != len(epochs):
         raise ValueError(f"{len(points)} points and {len(epochs)} epochs; one epoch per point is needed.")

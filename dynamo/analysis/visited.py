@@ -18,6 +18,13 @@ class VisitedStates(NamedTuple):
     Attributes:
         states: `[P * n, S]`, the n of the first network first.
         owner: which of the P networks each belongs to, int64 `[P * n]`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import visited_states
+        >>> seen = visited_states(torch.randn(3, 4, 5, 2), lengths=torch.tensor([5, 5, 2, 1]), count=2)
+        >>> seen.states.shape, seen.owner.tolist()  # two states of each of three networks
+        (torch.Size([6, 2]), [0, 0, 1, 1, 2, 2])
     """
 
     states: Tensor
@@ -41,6 +48,15 @@ def mean_input(embedding: Tensor, batches: Iterable[TaskBatch]) -> Tensor:
     Raises:
         ValueError: there is no token, or one that the embedding does not know, or the items are those of another
             number of members than there are tables.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.analysis import mean_input
+        >>> vectors = torch.tensor([[9.0, 9.0], [9.0, 9.0], [0.0, 1.0], [3.0, 1.0]])
+        >>> items = TaskBatch(torch.tensor([[2, 3, 0], [2, 0, 0]]), torch.tensor([0, 1]), torch.tensor([2, 1]))
+        >>> mean_input(vectors, [items])  # of the words 2, 3 and 2; padding does not count
+        tensor([1., 1.])
     """
     tables = embedding.detach().reshape(-1, *embedding.shape[-2:])
     count, vocabulary = tables.shape[:2]
@@ -74,6 +90,13 @@ def visited_states(states: Tensor, lengths: Tensor, count: int, seed: int = 0, b
 
     Raises:
         ValueError: shapes do not fit, or a network has fewer than n real steps.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import visited_states
+        >>> states = torch.arange(6.0).view(1, 2, 3, 1)  # [P, B, T, S]; of the second item one step is real
+        >>> visited_states(states, lengths=torch.tensor([3, 1]), count=4).states.flatten().sort().values
+        tensor([0., 1., 2., 3.])
     """
     if states.ndim != 4 or lengths.shape not in ((states.shape[1],), tuple(states.shape[:2])):
         raise ValueError(

@@ -3,54 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dynamo.analysis.emulator import check_task, check_tokens
+from dynamo.analysis.lexicon import Lexicon
 from dynamo.meta.recurrent import RecurrentMetaModel
 from dynamo.population.base import Bundle
 from dynamo.population.recurrence import Kind, step
 from dynamo.population.recurrent import RecurrentBundle
-from dynamo.types import TaskBatch
 
-_RESERVED = 2  # ids below are no words: 0 is padding, 1 the unknown word
 _ROUNDING = 1e-6  # a spread of effects below this share of the largest is that of float32, not of the words
-
-
-class Polarities(NamedTuple):
-    """Which way does each word of the vocabulary point?
-
-    Attributes:
-        polarity: smoothed log-odds between positive and negative reviews, float64 `[vocabulary]`; 0 for a word that
-            stands nowhere, for padding and for the unknown word.
-        counts: reviews that the word stands in, int64 `[vocabulary]`.
-    """
-
-    polarity: Tensor
-    counts: Tensor
-
-
-@dataclass(frozen=True)
-class Lexicon:
-    """Which words is a network asked about?
-
-    Attributes:
-        ids: the words, int64 `[K]`: the positive ones, then the negative ones, the most polar first.
-        polarity: their log-odds, float64 `[K]`, never 0.
-        counts: reviews that each stands in, int64 `[K]`.
-    """
-
-    ids: Tensor
-    polarity: Tensor
-    counts: Tensor
-
-    @property
-    def signs(self) -> Tensor:
-        """1 for a positive word, -1 for a negative one, float64 `[K]`."""
-        return self.polarity.sign()
 
 
 class _Cell(NamedTuple):
@@ -60,82 +25,6 @@ class _Cell(NamedTuple):
     weight: Tensor  # of the recurrence, [gS, S]
     bias: Tensor  # of the recurrence, [gS]
     direction: Tensor  # in which the positive-minus-negative logit grows, [S]
-
-
-def polarities(
-    batches: Iterable[TaskBatch], vocab_size: int, positive: int = 1, negative: int = 0, smoothing: float = 1.0
-) -> Polarities:
-    """In how many more positive than negative reviews does each word stand?
-
-    With p of P positive and n of N negative reviews, the polarity of a word is the log of its odds ratio,
-    `log((p + s) / (P - p + s)) - log((n + s) / (N - n + s))`.
-
-    Args:
-        batches: training reviews `[B, T]`, each once; how often a word stands in one review does not matter.
-        vocab_size: number of token ids.
-        positive: class of the positive reviews.
-        negative: that of the negative ones; reviews of other classes are passed over.
-        smoothing: s, above 0.
-
-    Raises:
-        ValueError: there are no reviews of one of the classes, or a token id is not in the vocabulary.
-
-    Not given in the paper: how a word's polarity is found.
-    """
-    if positive == negative:
-        raise ValueError(f"positive and negative are both class {positive}; give two classes")
-    if not smoothing > 0:
-        raise ValueError(f"smoothing must be above 0, got {smoothing}: a word of one class only has no finite log-odds")
-    reviews, standing = [0, 0], torch.zeros(2, vocab_size, dtype=torch.int64)
-    for batch in batches:
-        if batch.inputs.ndim != 2:
-            raise ValueError(f"reviews must be [B, T], got {list(batch.inputs.shape)}")
-        tokens = batch.inputs.masked_fill(~batch.real_steps(), 0).cpu()
-        check_tokens(tokens, vocab_size)
-        present = torch.zeros(len(tokens), vocab_size, dtype=torch.bool).scatter_(1, tokens, True)
-        for side, value in enumerate((positive, negative)):
-            of_class = batch.targets.cpu() == value
-            reviews[side] += int(of_class.sum())
-            standing[side] += present[of_class].sum(0)
-    for count, value in zip(reviews, (positive, negative), strict=True):
-        if not count:
-            raise ValueError(f"there is no review of class {value}; polarity compares reviews of both classes")
-    standing[:, :_RESERVED] = 0
-    without = torch.tensor(reviews).unsqueeze(1) - standing
-    odds = ((standing.double() + smoothing) / (without.double() + smoothing)).log()
-    return Polarities((odds[0] - odds[1]).masked_fill(standing.sum(0) == 0, 0.0), standing.sum(0))
-
-
-def lexicon(polarity: Tensor, counts: Tensor, size: int = 200, least: int = 50) -> Lexicon:
-    """Which frequent words are the most polar?
-
-    Args:
-        polarity: of every word, `[vocabulary]`.
-        counts: reviews that it stands in, `[vocabulary]`.
-        size: K, half of each sign; even.
-        least: reviews that a word has to stand in, for its polarity to be more than chance.
-
-    Raises:
-        ValueError: `size` is odd or below 2, or there are too few such words.
-    """
-    if size < 2 or size % 2:
-        raise ValueError(f"size must be even and at least 2, half for each sign, got {size}")
-    if polarity.ndim != 1 or polarity.shape != counts.shape:
-        raise ValueError(f"polarity {list(polarity.shape)} and counts {list(counts.shape)} must be [vocabulary] both")
-    values, often = polarity.detach().cpu().double(), counts.detach().cpu()
-    chosen, available = [], []
-    for sign in (1.0, -1.0):
-        words = ((sign * values > 0) & (often >= least)).nonzero().flatten()
-        order = (sign * values[words]).argsort(descending=True, stable=True)
-        available.append(len(words))
-        chosen.append(words[order][: size // 2])
-    if min(available) < size // 2:
-        raise ValueError(
-            f"a lexicon of {size} needs {size // 2} words of each sign in {least} reviews or more, and there are "
-            f"{available[0]} positive and {available[1]} negative ones; lower size or least, or read more reviews"
-        )
-    ids = torch.cat(chosen)
-    return Lexicon(ids, values[ids], often[ids])
 
 
 @torch.no_grad()
@@ -175,6 +64,18 @@ def word_effects(
             point of its attractor or with NaN, or shapes that do not fit.
 
     Source: Figure 11. Its equation 8 is not at hand; this is our reading of it.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import word_effects
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(9, {"film": 2}, 1, hidden_size=1, embedding_size=1, architecture="rnn")
+        >>> _ = [weight.requires_grad_(False).zero_() for weight in network.parameters()]
+        >>> network.weight_input[0, 0] = network.heads["film"].weight[1, 0] = 1.0  # s -> tanh(x)
+        >>> network.embedding.weight[7:] = torch.tensor([[1.0], [-1.0]])  # the x of words 7 and 8
+        >>> words, zero = torch.tensor([7, 8]), torch.zeros(1, 1)
+        >>> word_effects(network, zero, zero, torch.tensor([0]), words, "film").round(decimals=3)
+        tensor([[ 0.7620, -0.7620]], dtype=torch.float64)
     """
     if theta.ndim != 2 or theta.shape[1] != network.dimensions:
         raise ValueError(f"theta must be [P, {network.dimensions}], got {list(theta.shape)}")
@@ -214,6 +115,16 @@ def base_word_effects(
 
     Raises:
         ValueError: as `word_effects`, there is no such member, or one step of the networks is not known.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import base_word_effects
+        >>> from dynamo.population import RecurrentBundle
+        >>> bundle = RecurrentBundle(1, "rnn", 9, embedding_size=1, hidden_size=1, classes=2).requires_grad_(False)
+        >>> bundle.weight_ih[0], bundle.readout_weight[0, 1] = 1.0, 1.0
+        >>> bundle.embedding[0, 7:] = torch.tensor([[1.0], [-1.0]])  # h -> tanh(x), and word 7 has x = 1, word 8 x = -1
+        >>> base_word_effects(bundle, [0], torch.zeros(1, 1), torch.tensor([0]), torch.tensor([7, 8])).round(decimals=3)
+        tensor([[ 0.7620, -0.7620]], dtype=torch.float64)
     """
     if not isinstance(bundle, RecurrentBundle):
         raise ValueError(f"word effects need a recurrent network with a known step, not a {type(bundle).__name__}")
@@ -250,6 +161,14 @@ def word_scores(effects: Tensor, lexicon: Lexicon, standardise: bool = True) -> 
         ValueError: effects of other words than those of the lexicon, or NaN among them.
 
     Source: Figure 11. Its equation 8 is not at hand; this is our reading of it.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import Lexicon, word_scores
+        >>> words = Lexicon(torch.tensor([2, 3, 4, 5]), torch.tensor([2.0, 1.0, -1.0, -2.0]), torch.full((4,), 50))
+        >>> effects = torch.tensor([[3.0, 3.0, -3.0, -3.0], [1.0, -1.0, 1.0, -1.0]])  # it knows, it does not
+        >>> word_scores(effects, words)
+        tensor([1., 0.], dtype=torch.float64)
     """
     values = effects.detach().cpu().double()
     if values.ndim != 2 or values.shape[1] != len(lexicon.ids):

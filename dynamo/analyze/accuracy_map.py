@@ -10,7 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dynamo.analysis.accuracy_map import Answers, answers_at, best_point, plane_grid, plane_of, relative_accuracy
+from dynamo.analysis.accuracy_map import Answers, answers_at, best_point, relative_accuracy
+from dynamo.analysis.plane import plane_grid, plane_of
 from dynamo.analyze.base import Analysis, Content, Result, axis_name, check_at_least, described, title_of
 from dynamo.analyze.run import Batches, FinishedRun
 from dynamo.figures.plane_map import PlaneMap, plane_map, plane_map_row

@@ -21,6 +21,7 @@ from dynamo.analyze.semi_supervised import SemiSupervised
 from dynamo.analyze.similarity import Similarity
 from dynamo.analyze.word_scores import WordScores
 from dynamo.figures import save_png
+from dynamo.next_steps import after_analysis
 from dynamo.options import PlainParser
 from dynamo.runs import RunFolder
 from dynamo.types import UserError
@@ -65,6 +66,8 @@ def main(args: Sequence[str]) -> None:
         if row
     ]
     report(analysis, rows, RunFolder(Path(options["out"])) if options["out"] else None)
+    if further := after_analysis(known, [result.folder for row in rows for result in row]):
+        log.info(further)
 
 
 def parse(kind: type[Analysis], args: Sequence[str]) -> tuple[Analysis, dict[str, Any]]:

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dynamo.analysis import pca
-from dynamo.analysis.accuracy_map import PlaneAxes, plane_of
 from dynamo.analysis.averaging import group_means
 from dynamo.analysis.fixed_points import FixedPoints as Solution
 from dynamo.analysis.line_attractor import LineAttractor, angle, line_attractor
 from dynamo.analysis.linearisation import Step, linearise
+from dynamo.analysis.plane import PlaneAxes, plane_of
 from dynamo.analyze.accuracy_map import AccuracyMap
 from dynamo.analyze.attractors import (
     Attractors,

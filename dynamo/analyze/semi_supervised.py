@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dynamo.analysis import bundle_accuracy
-from dynamo.analysis.accuracy_map import answers_at, plane_of
-from dynamo.analysis.semi_supervised import Trainable, draw_labels, search_many, train_from_scratch
+from dynamo.analysis.accuracy_map import answers_at
+from dynamo.analysis.labels import draw_labels
+from dynamo.analysis.plane import plane_of
+from dynamo.analysis.semi_supervised import Trainable, search_many, train_from_scratch
 from dynamo.analyze.accuracy_map import AccuracyMap, panels_of
 from dynamo.analyze.base import Analysis, Content, Result, axis_name, check_at_least, described, title_of
 from dynamo.analyze.run import FinishedRun

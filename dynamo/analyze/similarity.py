@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dynamo.analysis import euclidean_distances, pca, permutation_test
+from dynamo.analysis.bootstrap import Bootstrap
 from dynamo.analysis.mds import classical_mds, smacof_mds
 from dynamo.analysis.similarity import Kind, distance_correlation
-from dynamo.analysis.similarity_sums import Bootstrap, SimilaritySums
+from dynamo.analysis.similarity_sums import SimilaritySums
 from dynamo.analysis.states import emulator_states, population_states, state_sizes
 from dynamo.analyze.base import Analysis, Content, Result, check_at_least, described, members_of, title_of
 from dynamo.analyze.run import FinishedRun

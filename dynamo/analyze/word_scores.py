@@ -10,8 +10,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dynamo.analysis.accuracy_map import answers_at, plane_grid, plane_of
-from dynamo.analysis.word_scores import Lexicon, base_word_effects, lexicon, polarities, word_effects, word_scores
+from dynamo.analysis.accuracy_map import answers_at
+from dynamo.analysis.lexicon import Lexicon, lexicon, polarities
+from dynamo.analysis.plane import plane_grid, plane_of
+from dynamo.analysis.word_scores import base_word_effects, word_effects, word_scores
 from dynamo.analyze.accuracy_map import AccuracyMap
 from dynamo.analyze.attractors import (
     RestingInput,

@@ -29,6 +29,13 @@ class AttractorPanel:
         group: whose colour the name has; None for black.
         trajectories: states in the same axes, for a faint background: paths `[B, T, 2 or 3]` or points
             `[M, 2 or 3]`; cut at the frame, NaN for no state.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.figures import AttractorPanel
+        >>> line = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+        >>> AttractorPanel(line, values=line[:, 0], name="X", trajectories=torch.randn(4, 7, 2)).background().shape
+        (4, 7, 2)
     """
 
     points: Values

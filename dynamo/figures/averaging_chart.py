@@ -51,6 +51,13 @@ class AveragingChart:
         task: whose accuracies these are.
         own_statistics: accuracy of the network with the averaged weights whose batch norms gathered their statistics
             anew, by the names of `averaged_weights`; empty where there are no batch norms.
+
+    Examples:
+        >>> from dynamo.figures import AveragingChart
+        >>> members, means = {"GRU": [0.81, 0.83], "RNN": [0.79, 0.80]}, {"GRU": 0.84, "RNN": 0.80, "all": 0.83}
+        >>> chart = AveragingChart(members, means, {"GRU, RNN": 0.52}, chance=0.5, lines=[], task="imdb")
+        >>> chart.columns(), chart.weights()  # the mean over every group is "all"
+        (['GRU', 'RNN', 'all'], {'all': 0.52})
     """
 
     members: Mapping[str, Values]
@@ -112,6 +119,13 @@ def averaging_chart(charts: AveragingChart | Sequence[AveragingChart]) -> Figure
         ValueError: if there is no chart, or the parts of one do not fit together.
 
     Source: the abstract of the paper (model averaging); the picture is ours.
+
+    Examples:
+        >>> from dynamo.figures import AveragingChart, averaging_chart
+        >>> way = ("GRU-0 to GRU-1", [0.0, 0.5, 1.0], [0.81, 0.84, 0.83], [0.81, 0.55, 0.83])
+        >>> chart = AveragingChart({"GRU": [0.81, 0.83]}, {"GRU": 0.84}, {"GRU": 0.55}, 0.5, [way], task="imdb")
+        >>> [axes.get_title() for axes in averaging_chart(chart).subfigs[0].axes]
+        ['imdb', 'between two members']
     """
     charts = [charts] if isinstance(charts, AveragingChart) else list(charts)
     if not charts:

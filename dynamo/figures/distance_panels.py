@@ -45,6 +45,18 @@ def distance_panels(
         ValueError: if the panels are not of the same two or more models, or distances are not one for each pair.
 
     Source: Figure 5 of the paper (left). The paper shows neither plane nor pairs beside it: both are ours.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import classical_mds, euclidean_distances, pca
+        >>> from dynamo.figures import EmbeddingPanel, distance_panels
+        >>> theta, groups = torch.randn(6, 3), ["a", "a", "a", "b", "b", "b"]
+        >>> distances = euclidean_distances(theta)
+        >>> mds = EmbeddingPanel(classical_mds(distances).coordinates, groups, title="SVCCA")
+        >>> plane = EmbeddingPanel(pca(theta).coordinates, groups, title="theta")
+        >>> figure = distance_panels(mds, plane, distances, distances)
+        >>> [axes.get_title() for axes in figure.axes]
+        ['SVCCA', 'theta', 'every pair of models']
     """
     first, second = _distances(mds, pca, distances_a, distances_b)
     reference = None if emulators is None else as_array(emulators)

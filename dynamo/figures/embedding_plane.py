@@ -44,6 +44,12 @@ class EmbeddingPanel:
         title: short.
         note: numbers for small print below the title, such as "silhouette 0.38 (p = 0.0001)".
         axis_name: what the axes are called before their number.
+
+    Examples:
+        >>> from dynamo.figures import EmbeddingPanel
+        >>> EmbeddingPanel([[0.5], [2.0]], groups=["GRU", "RNN"]).points()  # one dimension is drawn at height 0
+        array([[0.5, 0. ],
+               [2. , 0. ]])
     """
 
     coordinates: Values
@@ -102,7 +108,19 @@ def embedding_plane(
     Args are those of `EmbeddingPanel`. Points stand at equal scale on both axes, so that distances in the
     picture are distances in the embedding.
 
+    Raises:
+        ValueError: if the parts of the panel do not fit together.
+
     Source: Figure 3 (one column), Figures 4, 5 and 10 of the paper.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import pca
+        >>> from dynamo.figures import embedding_plane
+        >>> axes = pca(torch.tensor([[-2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [-2.0, -1.0, 0.0], [2.0, -1.0, 0.0]]))
+        >>> figure = embedding_plane(axes.coordinates, ["a", "b", "a", "b"], axes.spectrum, dims_95=2)
+        >>> sorted(panel.get_xlabel() for panel in figure.axes), figure.axes[-1].get_ylabel()
+        (['PC 1 (80 %)', 'component'], 'variance')
     """
     panel = EmbeddingPanel(coordinates, groups, spectrum, dims_95, names, opacity, trajectories, title, note, axis_name)
     if spectrum is None:

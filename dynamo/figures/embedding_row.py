@@ -27,6 +27,13 @@ def embedding_row(*rows: Sequence[EmbeddingPanel], row_titles: Sequence[str] | N
         ValueError: if rows are empty or not equally long, or titles and rows differ in number.
 
     Source: Figures 3 and 9 of the paper; Figures 4 and 10 by the same layout.
+
+    Examples:
+        >>> from dynamo.figures import EmbeddingPanel, embedding_row
+        >>> panels = [EmbeddingPanel([[0.0, 1.0], [2.0, 3.0]], ["a", "b"], title=title) for title in ("sizes", "tasks")]
+        >>> figure = embedding_row(panels, panels, row_titles=["lambda = 1", "lambda = 0"])
+        >>> len(figure.subfigs), [axes.get_title() for axes in figure.subfigs[0].axes[:2]]
+        (2, ['sizes', 'tasks'])
     """
     columns = {len(row) for row in rows}
     if len(columns) != 1 or 0 in columns:

@@ -50,6 +50,13 @@ def fidelity_bars(
 
     Raises:
         ValueError: if there is not one value per member everywhere.
+
+    Examples:
+        >>> from dynamo.figures import fidelity_bars
+        >>> names, groups = ["GRU-0", "GRU-1"], ["GRU", "GRU"]
+        >>> figure = fidelity_bars(names, groups, [0.9, 0.8], [0.95, 0.9], [0.81, 0.8], [0.82, 0.83])
+        >>> figure.axes[0].get_xlabel().splitlines()
+        ['variance of h explained', '(mean 0.85, dotted)']
     """
     columns = [as_array(v) for v in (variance_explained, agreement, accuracy, original_accuracy)]
     if any(column.shape != (len(names),) for column in columns) or len(groups) != len(names) or not names:

@@ -46,6 +46,12 @@ class PlanePoints:
         title: short.
         note: numbers for small print below the title.
         axis_name: what the axes are called before their number.
+
+    Examples:
+        >>> from dynamo.figures import PlanePoints
+        >>> plane = PlanePoints([[1.0, 0.0], [0.8, 0.2]], ["GRU", "GRU"], marks={"X": ([0.9, 0.1], "best")})
+        >>> plane.places()
+        array([[0.9, 0.1]])
     """
 
     members: Values
@@ -87,6 +93,16 @@ def line_attractors(plane: PlanePoints, panels: Sequence[AttractorPanel], value_
         ValueError: if parts do not fit together, there is no panel, or two have one name.
 
     Source: Figure 8 of the paper.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.figures import AttractorPanel, PlanePoints, line_attractors
+        >>> line = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+        >>> plane = PlanePoints([[1.0, 0.0], [0.8, 0.2]], ["GRU", "GRU"], marks={"X": ([0.9, 0.1], "best")})
+        >>> figure = line_attractors(plane, [AttractorPanel(line, line[:, 0], "X")], value_label="logit")
+        >>> plane_side, attractor_side = figure.subfigs
+        >>> plane_side.axes[0].get_xlabel(), attractor_side.axes[0].get_title()
+        ('PC 1', 'X')
     """
     names = [panel.name for panel in panels]
     if not names or len(set(names)) < len(names) or len(names) > len(ascii_uppercase):

@@ -20,6 +20,16 @@ def map_panel(answer: PCA, members: Sequence[Member], title: str, note: str | No
         members: N of them, in the order of theta.
         title: short.
         note: numbers for the small print.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import Member
+        >>> from dynamo.analysis import pca
+        >>> from dynamo.figures import map_panel
+        >>> epochs = [Member(f"GRU-0@{epoch}", "GRU", "imdb", epoch=epoch) for epoch in (1, 2)]  # of one network
+        >>> panel = map_panel(pca(torch.tensor([[0.0, 0.0], [1.0, 2.0]])), epochs, title="theta")
+        >>> panel.trajectories, panel.opacity, panel.dims_95  # joined by a line, early ones paler
+        ([[0, 1]], [0.575, 1.0], 1)
     """
     return EmbeddingPanel(
         coordinates=answer.coordinates,

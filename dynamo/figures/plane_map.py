@@ -55,6 +55,13 @@ class PlaneMap:
         centre: the value that two colours part at, such as 1.0 for relative accuracy; None for one scale of
             colours from the smallest to the largest value.
         axis_name: what the axes are called before their number.
+
+    Examples:
+        >>> from dynamo.figures import PlaneMap
+        >>> panel = PlaneMap([0, 1, 2], [0, 1], [[0.8, 0.9, 0.8], [0.7, 0.8, 0.7]], [[0.5, 0.5]], ["GRU"])
+        >>> x, y, values = panel.grid()
+        >>> values.shape, panel.cross()  # rows, columns; no X
+        ((2, 3), None)
     """
 
     x: Values
@@ -115,6 +122,14 @@ def plane_map(panel: PlaneMap) -> Figure:
         ValueError: if the parts of the panel do not fit together.
 
     Source: Figures 6 and 11 of the paper (one map).
+
+    Examples:
+        >>> from dynamo.figures import PlaneMap, plane_map
+        >>> values = [[0.8, 0.9, 0.8], [0.7, 0.8, 0.7]]
+        >>> panel = PlaneMap([0, 1, 2], [0, 1], values, members=[[0.5, 0.5]], groups=["GRU"], best=[1, 0], title="imdb")
+        >>> figure = plane_map(panel)
+        >>> figure.axes[0].get_title(), figure.axes[0].child_axes[0].get_ylabel()
+        ('imdb', 'test accuracy')
     """
     return plane_map_row([panel])
 
@@ -126,6 +141,13 @@ def plane_map_row(panels: Sequence[PlaneMap]) -> Figure:
         ValueError: if there is no panel, or the parts of one do not fit together.
 
     Source: Figure 6 of the paper.
+
+    Examples:
+        >>> from dynamo.figures import PlaneMap, plane_map_row
+        >>> values = [[0.8, 0.9, 0.8], [0.7, 0.8, 0.7]]
+        >>> panels = [PlaneMap([0, 1, 2], [0, 1], values, [[0.5, 0.5]], ["GRU"], title=task) for task in ("a", "b")]
+        >>> [axes.get_title() for axes in plane_map_row(panels).axes]
+        ['a', 'b']
     """
     if not panels:
         raise ValueError("a row of maps needs at least one panel")

@@ -42,6 +42,12 @@ def group_styles(groups: Sequence[str]) -> dict[str, GroupStyle]:
 
     Args:
         groups: one name per point, repetitions included.
+
+    Examples:
+        >>> from dynamo.figures import group_styles
+        >>> styles = group_styles(["GRU", "RNN", "GRU"])
+        >>> list(styles), styles["GRU"].colour, styles["RNN"].marker
+        (['GRU', 'RNN'], '#0072B2', 's')
     """
     names = list(dict.fromkeys(groups))
     if len(names) <= len(_COLOURS):
@@ -52,7 +58,13 @@ def group_styles(groups: Sequence[str]) -> dict[str, GroupStyle]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, laid out so that nothing overlaps; without pyplot."""
+    """An empty figure of this size in inches, laid out so that nothing overlaps; without pyplot.
+
+    Examples:
+        >>> from dynamo.figures import new_figure
+        >>> new_figure(6, 4).get_size_inches().tolist()
+        [6.0, 4.0]
+    """
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -87,6 +99,12 @@ def save_png(figure: Figure, path: Path | str) -> Path:
 
     Returns:
         The path written.
+
+    Examples:
+        >>> from dynamo.figures import new_figure, save_png
+        >>> path = save_png(new_figure(2, 1), "figures/empty.png")
+        >>> path.read_bytes()[1:4]
+        b'PNG'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

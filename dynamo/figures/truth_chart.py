@@ -32,6 +32,14 @@ def truth_chart(
     Raises:
         ValueError: nothing was measured, a series has not K values, values are not finite, or the truth is all the
             same.
+
+    Examples:
+        >>> from dynamo.figures import truth_chart
+        >>> figure = truth_chart(
+        ...     [-1.0, 0.0, 2.0], {"measured": [-2.0, 0.0, 4.0]}, known_label="valence", measured_label="effect"
+        ... )
+        >>> figure.axes[0].get_legend_handles_labels()[1]
+        ['measured: slope 2.00...']
     """
     truth, series = _checked(known, measured)
     figure = new_figure(6.4, 4.2)

@@ -20,6 +20,14 @@ class Alignment(nn.Module, ABC):
     It is shared over time, and in a feature map over positions, where an affine V_n is a 1x1 convolution. It absorbs
     the arbitrary basis of a member's hidden units, which is why the embedding is "less sensitive to reparameterization"
     (abstract of the paper). The form of V_n is not given in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.meta import AffineAlignment
+        >>> states = torch.randn(3, 2, 5, 8)  # [N, B, T, S]
+        >>> V = AffineAlignment(count=3, size=8, target_size=4)
+        >>> V.stage(states).shape, V.stage(states[:1], members=torch.tensor([2])).shape
+        (torch.Size([3, 2, 5, 4]), torch.Size([1, 2, 5, 4]))
     """
 
     @abstractmethod
@@ -44,6 +52,14 @@ class AffineAlignment(Alignment):
         count: N.
         size: S.
         target_size: H.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.meta import AffineAlignment
+        >>> V = AffineAlignment(count=2, size=3, target_size=3).requires_grad_(False)
+        >>> V.weight[:], V.bias[:] = torch.eye(3)[[2, 0, 1]], 1.0  # turns the units round, and adds 1
+        >>> V(torch.tensor([[[0.0, 10.0, 20.0]]]), members=torch.tensor([1]))
+        tensor([[[11., 21.,  1.]]])
     """
 
     def __init__(self, count: int, size: int, target_size: int) -> None:
@@ -66,7 +82,26 @@ class AffineAlignment(Alignment):
 
 
 class IdentityAlignment(Alignment):
-    """V_n(s) = s: the meta-model has to use the very basis of the members; needs S = H."""
+    """V_n(s) = s: the meta-model has to use the very basis of the members; needs S = H.
+
+    Args:
+        count: N.
+        size: S.
+        target_size: H.
+
+    Raises:
+        ValueError: S and H differ.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.meta import IdentityAlignment
+        >>> states = torch.randn(2, 5, 3)
+        >>> IdentityAlignment(count=2, size=3, target_size=3)(states) is states
+        True
+        >>> IdentityAlignment(count=2, size=3, target_size=4)
+        Traceback (most recent call last):
+        ValueError: alignment 'identity' needs as many meta states as base states, but S = 3 and H = 4; ...
+    """
 
     def __init__(self, count: int, size: int, target_size: int) -> None:
         super().__init__()
@@ -82,7 +117,21 @@ class IdentityAlignment(Alignment):
 
 
 class MLPAlignment(Alignment):
-    """V_n(s) = tanh(s A_n + a_n) W_n + b_n, with as many hidden units as base states."""
+    """V_n(s) = tanh(s A_n + a_n) W_n + b_n, with as many hidden units as base states.
+
+    Args:
+        count: N.
+        size: S.
+        target_size: H.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.meta import MLPAlignment
+        >>> V = MLPAlignment(count=2, size=8, target_size=3)
+        >>> V.start_at(torch.tensor([[1.0, 2.0, 3.0]]), members=torch.tensor([1]))
+        >>> V.outer.bias[1].tolist()  # where member 1 starts: at the mean of its states
+        [1.0, 2.0, 3.0]
+    """
 
     def __init__(self, count: int, size: int, target_size: int) -> None:
         super().__init__()

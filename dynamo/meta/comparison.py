@@ -37,10 +37,20 @@ class Comparison(NamedTuple):
         bundle: index of the bundle.
         members: indices of the members inside the bundle, `[n]`.
         original: what the base models did.
-        mapped: V_n(s) of every stage, in the shapes of `original.hidden`.
-        emulated: logits of the emulators, in the shape of `original.output`; with lambda = 0, in evaluation, what
-            the members' own readouts say of `mapped`.
+        mapped: V_n(s) of every stage, in the shapes of `original.hidden`: `[n, B, T, H]` or `[n, B, channels, h, w]`.
+        emulated: logits of the emulators, in the shape of `original.output`: `[n, B, T, C]` or `[n, B, C]`; with
+            lambda = 0, in evaluation, what the members' own readouts say of `mapped`.
         batch: the items.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch, Trajectory
+        >>> from dynamo.meta import Comparison
+        >>> states, logits = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3, 2)  # N = 1, B = 2, T = 3, H = 4, C = 2
+        >>> items = TaskBatch(torch.zeros(2, 3).long(), torch.tensor([0, 1]), torch.tensor([3, 2]))
+        >>> itself = Comparison(0, torch.tensor([0]), Trajectory((states,), logits), (states,), logits, items)
+        >>> itself.losses(spread=torch.ones(1, 1), distance="l2", burn_in=0)  # an emulator that is its original
+        Losses(hidden=tensor([0.]), output=tensor([0.]))
     """
 
     bundle: int

@@ -15,6 +15,13 @@ class ModelEmbedding(nn.Module):
     Args:
         count: N, how many members.
         dimensions: D.
+
+    Examples:
+        >>> from dynamo.meta import ModelEmbedding
+        >>> ModelEmbedding(count=2, dimensions=3)()
+        Parameter containing:
+        tensor([[0., 0., 0.],
+                [0., 0., 0.]], requires_grad=True)
     """
 
     def __init__(self, count: int, dimensions: int) -> None:

@@ -49,6 +49,15 @@ def hidden_loss(mapped: Tensor, original: Tensor, mask: Tensor | None, spread: T
 
     Returns:
         `[N]`, at least 0.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.meta import hidden_loss
+        >>> states = torch.randn(1, 20, 5, 3)  # N = 1, B = 20, T = 5, H = 3
+        >>> mean = states.mean((1, 2), keepdim=True)
+        >>> spread = (states - mean).square().mean((1, 2, 3))
+        >>> hidden_loss(mean.expand_as(states), states, None, spread).round(decimals=4)  # no better than the mean
+        tensor([1.])
     """
     gap = _wide(mapped) - _wide(original)
     if mask is not None:  # nothing that stands at padded steps may reach a gradient, where 0 * infinity would be NaN
@@ -69,6 +78,13 @@ def output_loss(emulated: Tensor, original: Tensor, mask: Tensor | None) -> Tens
 
     Returns:
         `[N]`, at least 0.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.meta import output_loss
+        >>> sure, unsure = torch.tensor([[[[9.0, -9.0]]]]), torch.zeros(1, 1, 1, 2)  # logits [N, B, T, C]
+        >>> output_loss(unsure, sure, None).round(decimals=3), output_loss(sure + 5, sure, None)  # ln 2, and nothing
+        (tensor([0.6930]), tensor([0.]))
     """
     if mask is not None:
         real = mask.unsqueeze(-1)

@@ -41,6 +41,14 @@ def matching_network(population: Population, vocab_size: int, classes: Mapping[s
 
     Raises:
         PopulationError: the members have different inputs or stages, so that no meta-model has those of all.
+
+    Examples:
+        >>> from dynamo import Population
+        >>> from dynamo.meta import matching_network
+        >>> from dynamo.population import RecurrentClassifier
+        >>> members = Population.from_modules([RecurrentClassifier("lstm", 9, 4, 3, classes=2)], task="film")
+        >>> type(matching_network(members, vocab_size=9, classes={"film": 2}, dimensions=2)).__name__
+        'RecurrentMetaModel'
     """
     first = population.bundles[0]
     for bundle, members in zip(population.bundles, population.bundle_members, strict=True):

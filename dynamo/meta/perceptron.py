@@ -43,6 +43,14 @@ class PerceptronMetaModel(nn.Module):
 
     Raises:
         ValueError: the data module's items are words, or an option is out of its range.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.meta import PerceptronMetaModel
+        >>> network = PerceptronMetaModel(0, {"shapes": 3}, dimensions=2, features=5, widths=[8, 4])
+        >>> seen = network(torch.zeros(6, 2), torch.randn(7, 5), "shapes")  # 6 points of the map, 7 vectors
+        >>> [tuple(stage.shape) for stage in seen.hidden], tuple(seen.output.shape)
+        ([(6, 7, 8, 1, 1), (6, 7, 4, 1, 1)], (6, 7, 3))
     """
 
     vocabulary = 0

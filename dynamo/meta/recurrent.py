@@ -44,6 +44,16 @@ class RecurrentMetaModel(nn.Module):
 
     Raises:
         ValueError: neither words nor features, or both.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> network = RecurrentMetaModel(9, {"film": 2}, 1, hidden_size=1, architecture="rnn").requires_grad_(False)
+        >>> _ = [weight.zero_() for weight in network.parameters()]
+        >>> network.weight_theta[0, 0] = 1.0  # s = tanh(theta)
+        >>> network(torch.tensor([[0.0], [1.0]]), torch.tensor([[2, 3]]), "film").hidden[0].flatten(1).round(decimals=3)
+        tensor([[0.0000, 0.0000],
+                [0.7620, 0.7620]])
     """
 
     def __init__(

@@ -68,6 +68,14 @@ class ResidualMetaModel(nn.Module):
 
     Raises:
         ValueError: the data module's items are words, or an option is out of its range.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.meta import ResidualMetaModel
+        >>> network = ResidualMetaModel(0, {"photos": 10}, dimensions=2, widths=[2, 3, 4, 5], depths=[1, 1, 1, 1])
+        >>> seen = network(torch.zeros(6, 2), torch.randn(1, 3, 32, 32), "photos")  # 6 points of the map, one image
+        >>> [tuple(stage.shape) for stage in seen.hidden]
+        [(6, 1, 2, 32, 32), (6, 1, 3, 16, 16), (6, 1, 4, 8, 8), (6, 1, 5, 4, 4)]
     """
 
     vocabulary = 0

@@ -67,6 +67,17 @@ class MetaTask(IdentifiedTask):
     Raises:
         PopulationError: the population is missing, damaged, or does not fit the data's vocabulary size.
         ValueError: an option out of its range.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import MetaTask, Population
+        >>> from dynamo.population import RecurrentClassifier
+        >>> networks = [RecurrentClassifier("gru", 9, 4, hidden_size=3, classes=2) for _ in range(2)]
+        >>> task = MetaTask(Population.from_modules(networks, task="film"), vocab_size=9, dimensions=5)
+        >>> task.theta.shape, bool(task.theta.any())  # one point for each network; all start at 0
+        (torch.Size([2, 5]), False)
+        >>> task(torch.zeros(7, 5), torch.tensor([[2, 3, 4]]), "film").output.shape  # 7 points of the map, one sentence
+        torch.Size([7, 1, 3, 2])
     """
 
     def __init__(

@@ -3,10 +3,10 @@
 from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
 from dynamo.population.checkpoints import from_checkpoints
+from dynamo.population.hooks import Observe, ReadOut, observe
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member, MemberGroup
 from dynamo.population.modules import ModuleBundle
-from dynamo.population.observation import Observe, ReadOut, observe
 from dynamo.population.optimisation import DivergenceError
 from dynamo.population.recurrent import RecurrentBundle, RecurrentClassifier
 from dynamo.population.residual import ResidualBundle, ResidualClassifier

@@ -13,13 +13,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dynamo.files import folder_written_whole, write_text
+from dynamo.files import folder_written_whole
 from dynamo.population.base import Bundle
 from dynamo.population.bundle_file import check_storable, read_bundle, write_bundle
+from dynamo.population.hooks import Observe, Probe, ReadOut, call, reader
 from dynamo.population.intake import take_in
-from dynamo.population.manifest import NAME, Manifest, PopulationError
+from dynamo.population.manifest import NAME, Manifest, PopulationError, difference
 from dynamo.population.members import Member
-from dynamo.population.observation import Observe, Probe, ReadOut, call, reader
 from dynamo.population.parts import KEY, complete
 from dynamo.types import TaskBatch, Trajectory
 
@@ -36,6 +36,20 @@ class Population:
 
     Raises:
         PopulationError: counts or names do not fit together.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import Population
+        >>> from dynamo.population import RecurrentClassifier
+        >>> networks = [RecurrentClassifier(kind, 9, 4, hidden_size=3, classes=2) for kind in ("gru", "rnn")]
+        >>> population = Population.from_modules(networks, groups=["GRU", "RNN"], task="film")
+        >>> again = Population.load(population.save("runs/mine/population"))
+        >>> words = torch.tensor([[2, 3, 4]])
+        >>> bool(torch.equal(again.module("RNN-0")(words)[0], networks[1](words)[0]))  # on disk and back, bit for bit
+        True
+        >>> [member.group for member in Population.join([population, again.only({"GRU": "gated"})]).members]
+        Traceback (most recent call last):
+        dynamo.population.manifest.PopulationError: Several members are called GRU-0; names have to be unique.
     """
 
     def __init__(
@@ -217,7 +231,7 @@ class Population:
             if other.fingerprint != first.fingerprint:
                 raise PopulationError(
                     "The populations were trained on different vocabularies or data "
-                    f"({_difference(first.fingerprint, other.fingerprint)}); their inputs cannot be compared."
+                    f"({difference(first.fingerprint, other.fingerprint)}); their inputs cannot be compared."
                 )
         alike: dict[str, tuple[list[Bundle], list[Member]]] = {}
         class_names: dict[str, tuple[str, ...]] = {}
@@ -250,9 +264,8 @@ class Population:
         if missing:
             raise PopulationError(f"No group {missing[0]!r}; the population has {', '.join(sorted(known))}.")
         chosen = self.filtered(lambda member: member.group in groups)
-        return chosen.with_members(
-            [[replace(m, group=groups[m.group]) for m in part] for part in chosen.bundle_members]
-        )
+        renamed = [[replace(m, group=groups[m.group]) for m in part] for part in chosen.bundle_members]
+        return chosen.with_members(renamed)
 
     def filtered(self, wanted: Callable[[Member], bool]) -> Population:
         """The members that are wanted, in the same order."""
@@ -285,15 +298,3 @@ class Population:
             {f"{stage}_accuracy": value if math.isfinite(value) else None} for value in accuracies
         )
         return self.with_members([[replace(m, **next(known)) for m in part] for part in self.bundle_members])
-
-
-def rewrite_manifest(folder: Path, population: Population) -> None:
-    """Bring a saved population's manifest up to date (accuracies measured later); its weights stay as they are."""
-    saved = Manifest.read(folder)
-    entries = [replace(e, members=m) for e, m in zip(saved.bundles, population.bundle_members, strict=True)]
-    write_text(folder / NAME, replace(saved, bundles=tuple(entries)).to_json())
-
-
-def _difference(first: Mapping[str, str], other: Mapping[str, str]) -> str:
-    keys = [key for key in sorted({*first, *other}) if first.get(key) != other.get(key)]
-    return ", ".join(f"{key} {first.get(key, 'none')[:8]} and {other.get(key, 'none')[:8]}" for key in keys)

@@ -28,6 +28,15 @@ class Bundle(nn.Module, ABC):
         kind: name of the subclass in a manifest.
         reads: what the inputs of its networks are.
         count: `N`.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.population import RecurrentBundle
+        >>> bundle = RecurrentBundle(3, "gru", vocab_size=9, embedding_size=4, hidden_size=3, classes=2)
+        >>> bundle.initialise([0, 1, 2])
+        >>> both = bundle.take([2]).join([bundle.take([0])])  # members 2 and 0, in this order
+        >>> both.count, bool(torch.equal(both.embedding[0], bundle.embedding[2]))
+        (2, True)
     """
 
     kind: ClassVar[str]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from dynamo.population.artifact import Population
+from dynamo.population.hooks import observe as through_hooks
 from dynamo.population.manifest import PopulationError
-from dynamo.population.observation import observe as through_hooks
 
 
 def from_checkpoints(
@@ -32,18 +32,17 @@ def from_checkpoints(
     """Bring your own networks out of checkpoints.
 
     Made for configurations: `population: {class_path: dynamo.from_checkpoints, init_args: {...}}`. Nothing in the files
-    is executed: they are read with `weights_only=True`. A Lightning checkpoint brings the arguments that its module
-    noted with `save_hyperparameters()`; `init_args` win over them. What it notes of losses and metrics is not read.
+    is executed. A Lightning checkpoint brings the arguments that its module noted (`save_hyperparameters()`).
 
     Args:
         checkpoints: a pattern such as `lightning_logs/*/checkpoints/last.ckpt` (`**` for any depth), several of them,
             or one for each group.
         module: the class of the networks, in a configuration by its import path.
-        init_args: arguments of the class.
+        init_args: arguments of the class; they win over those in a checkpoint.
         observe: layers whose outputs are the states, see `dynamo.observe`; without them forward returns both.
         output: the layer that gives the logits, see `dynamo.observe`.
         read_out: see `Population.from_modules`.
-        example: a few real inputs, also as nested lists; see `Population.from_modules`.
+        example: a few real inputs `[B, ...]`, also as nested lists; see `Population.from_modules`.
         names: one per network; by default what distinguishes the files' paths.
         groups: one per network; by default those of `checkpoints`, else the class's name.
         task: what the networks were trained on.
@@ -51,10 +50,10 @@ def from_checkpoints(
     Raises:
         PopulationError: no file matches, one cannot be read or does not fit the class, or a network cannot be studied.
 
-    Example:
+    Examples:
         >>> import dynamo, torch
         >>> for seed in range(2):
-        ...     torch.manual_seed(seed)
+        ...     _ = torch.manual_seed(seed)
         ...     network = torch.nn.LSTM(3, 4, batch_first=True)
         ...     torch.save(network.state_dict(), f"seed={seed}.pt")
         >>> options = {"input_size": 3, "hidden_size": 4, "batch_first": True}
@@ -70,15 +69,13 @@ def from_checkpoints(
         for group, pattern in (places.items() if isinstance(places, dict) else (("", one) for one in places))
         for file in _matching(pattern)
     ]
-    modules = [_network(file, module, init_args or {}) for file, _ in found]
-    own = [group for _, group in found] if isinstance(places, dict) else None
     return Population.from_modules(
-        modules,
+        [_network(file, module, init_args or {}) for file, _ in found],
         through_hooks(*observe, output=output) if observe else None,
         read_out=read_out,
         example=torch.as_tensor(example) if example is not None else None,
         names=names or distinguished([file for file, _ in found]),
-        groups=groups or own,
+        groups=groups or ([group for _, group in found] if isinstance(places, dict) else None),
         task=task,
     )
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from dynamo.population.base import Bundle
+from dynamo.population.hooks import Probe, call
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member
 from dynamo.population.modules import ModuleBundle, copies
-from dynamo.population.observation import Form, Probe, Seen, answer, call, look, precision
+from dynamo.population.observation import Form, Seen, answer, look, precision
 from dynamo.population.recurrent import RecurrentBundle, RecurrentClassifier
 from dynamo.types import TaskBatch
 

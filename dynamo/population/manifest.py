@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 import reprlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from dynamo.files import write_text
 from dynamo.plain_file import open_plain, read_plain
 from dynamo.population.members import Member
 from dynamo.types import UserError
@@ -24,7 +25,16 @@ LARGEST_MANIFEST = 64 * 2**20
 
 
 class PopulationError(UserError):
-    """A population folder is missing, damaged, or not what it says it is."""
+    """A population folder is missing, damaged, or not what it says it is.
+
+    Examples:
+        >>> from dynamo.population import Population, PopulationError
+        >>> try:
+        ...     Population.load("runs/none/population")
+        ... except PopulationError as error:
+        ...     print(error)
+        No population at runs/none/population: manifest.json is missing. Train one first ...
+    """
 
 
 @dataclass(frozen=True)
@@ -153,3 +163,21 @@ def file_hash(path: Path) -> str:
     """
     with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def rewrite_members(folder: Path, members: Sequence[Sequence[Member]]) -> None:
+    """Bring a saved population's manifest up to date (accuracies measured later); its weights stay as they are.
+
+    Args:
+        folder: of the population.
+        members: one list per bundle.
+    """
+    saved = Manifest.read(folder)
+    entries = [replace(e, members=tuple(m)) for e, m in zip(saved.bundles, members, strict=True)]
+    write_text(folder / NAME, replace(saved, bundles=tuple(entries)).to_json())
+
+
+def difference(first: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """In which of their hashes do two fingerprints differ? Their names and beginnings."""
+    keys = [key for key in sorted({*first, *other}) if first.get(key) != other.get(key)]
+    return ", ".join(f"{key} {first.get(key, 'none')[:8]} and {other.get(key, 'none')[:8]}" for key in keys)

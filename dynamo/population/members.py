@@ -35,6 +35,12 @@ class Member:
         epoch: epochs trained so far; None where nobody knows.
         val_accuracy: on the validation split, in [0, 1]; None before it was measured.
         test_accuracy: on the test split, in [0, 1]; None before it was measured.
+
+    Examples:
+        >>> from dynamo import Member
+        >>> half = Member("50%-0", group="50%", task="imdb", seed=3, fraction=0.5)
+        >>> half.reader
+        Reader(task='imdb', fraction=0.5, seed=3, subset_seed=0, policy='none')
     """
 
     name: str
@@ -76,6 +82,14 @@ class MemberGroup:
 
     Raises:
         ValueError: a group that cannot be trained, or an option that its architecture does not have.
+
+    Examples:
+        >>> from dynamo import MemberGroup
+        >>> MemberGroup("half", count=4, fraction=0.5).sizes
+        {'hidden_size': 64, 'embedding_size': 32}
+        >>> MemberGroup("none", fraction=0.0)
+        Traceback (most recent call last):
+        ValueError: group 'none': fraction is 0.0; it has to lie in (0, 1], 1 being all the data.
     """
 
     name: str

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from dynamo.population.base import Bundle, weighted_mean
+from dynamo.population.hooks import Probe
 from dynamo.population.manifest import PopulationError
-from dynamo.population.observation import Form, Probe, Seen, answer, look
+from dynamo.population.observation import Form, Seen, answer, look
 from dynamo.types import TaskBatch, Trajectory
 
 DIMENSIONS: Final = {"tokens": 2, "signals": 3, "vectors": 2, "images": 4}
@@ -30,6 +31,20 @@ class ModuleBundle(Bundle):
             hands in copies.
         probes: how to look into each of them.
         form: what kind of networks they are.
+
+    Raises:
+        ValueError: there are not as many probes as modules.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import Population, TaskBatch
+        >>> def observe(network, words):  # of a network of your own: states [B, T, H], logits [B, T, C]
+        ...     states, _ = network(torch.nn.functional.one_hot(words, 9).float())
+        ...     return states, states[..., :2]
+        >>> population = Population.from_modules([torch.nn.LSTM(9, 4, batch_first=True) for _ in range(2)], observe)
+        >>> items = TaskBatch(torch.tensor([[2, 3, 4]]), torch.tensor([0]), torch.tensor([3]))
+        >>> population.bundles[0].kind, population.bundles[0](items).hidden[0].shape
+        ('modules', torch.Size([2, 1, 3, 4]))
     """
 
     kind: ClassVar[str] = "modules"

@@ -113,7 +113,18 @@ def clip_per_member(parameters: Iterable[nn.Parameter], largest: float) -> None:
 
 
 class DivergenceError(UserError):
-    """A loss or a weight is no longer a finite number."""
+    """A loss or a weight is no longer a finite number.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.population import DivergenceError
+        >>> from dynamo.population.optimisation import check_finite
+        >>> try:
+        ...     check_finite(torch.tensor([0.5, torch.nan]), ["GRU-0", "GRU-1"], step=7, remedy="Lower lr.")
+        ... except DivergenceError as error:
+        ...     print(error)
+        The loss of GRU-1 is no longer finite at step 7. Lower lr.
+    """
 
 
 def check_finite(losses: Tensor, names: Sequence[str], step: int, remedy: str) -> None:

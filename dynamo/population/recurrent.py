@@ -27,6 +27,14 @@ class RecurrentClassifier(nn.Module):
         embedding_size: E.
         hidden_size: H.
         classes: C.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.population import RecurrentClassifier
+        >>> network = RecurrentClassifier("gru", vocab_size=9, embedding_size=4, hidden_size=3, classes=2)
+        >>> hidden, logits = network(torch.tensor([[2, 3, 4, 5, 6]]))
+        >>> hidden.shape, logits.shape  # states and an answer after every word
+        (torch.Size([1, 5, 3]), torch.Size([1, 5, 2]))
     """
 
     def __init__(
@@ -58,6 +66,17 @@ class RecurrentBundle(Bundle):
         classes: C.
         embedding_scale: standard deviation of fresh word vectors. Small values keep the words that a member
             never learned about from shaking its state.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.population import RecurrentBundle, RecurrentClassifier
+        >>> modules = [RecurrentClassifier("gru", 9, 4, 3, 2) for _ in range(5)]
+        >>> words = torch.tensor([[2, 3, 4], [5, 6, 7]])
+        >>> seen = RecurrentBundle.from_modules(modules)(TaskBatch(words, torch.tensor([0, 1]), torch.tensor([3, 3])))
+        >>> alone = torch.stack([module(words)[0] for module in modules])
+        >>> seen.hidden[0].shape, bool(torch.allclose(seen.hidden[0], alone, atol=1e-6))  # at once as one by one
+        (torch.Size([5, 2, 3, 3]), True)
     """
 
     kind: ClassVar[str] = "recurrent"

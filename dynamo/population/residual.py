@@ -12,6 +12,9 @@ from torch.func import functional_call
 
 from dynamo.population.base import Bundle, Criterion
 from dynamo.population.in_turn import losses_in_turn
+from dynamo.population.residual_block import MOMENTUM as MOMENTUM
+from dynamo.population.residual_block import BatchNorm, Block, convolution
+from dynamo.population.residual_block import thinned as thinned
 from dynamo.types import TaskBatch, Trajectory
 
 RESNET34_WIDTHS: Final = (64, 128, 256, 512)
@@ -21,56 +24,6 @@ LARGEST: Final = {"widths": 4_096, "depths": 256}
 """Channels and blocks of a stage; a manifest that asks for more is none that we wrote. A thousand blocks, ResNet-1202's
 are 600, take 2 s to build."""
 IMAGE: Final = (3, 32, 32)
-MOMENTUM: Final = 0.1
-"""What a batch counts in the running statistics of a batch norm."""
-
-
-class BatchNorm(nn.Module):
-    """What does a channel look like with mean and variance taken out, of the batch in training, of all so far later?
-
-    That of torch.nn without its whole-number count of batches: everything is float, so that it can be stacked,
-    averaged and stored like a weight.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """`[B, channels, h, w]` -> the same."""
-        running = (self.running_mean, self.running_var)
-        return nnf.batch_norm(maps, *running, self.weight, self.bias, self.training, MOMENTUM)
-
-
-def thinned(maps: Tensor, stride: int) -> Tensor:
-    """Every `stride`-th position: what a 1x1 convolution with that stride reads.
-
-    With the stride, torch 2.15 on a CPU corrupts memory in its backward pass (6 to 8 channels, 9 images).
-    """
-    return maps if stride == 1 else maps[:, :, ::stride, ::stride]
-
-
-class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where sizes change (He et al. 2016)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.norm1 = _convolution(inputs, outputs, 3, stride), BatchNorm(outputs)
-        self.conv2, self.norm2 = _convolution(outputs, outputs, 3), BatchNorm(outputs)
-        self.stride = stride
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(_convolution(inputs, outputs, 1), BatchNorm(outputs))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """`[B, inputs, h, w]` -> `[B, outputs, h / stride, w / stride]`."""
-        inner = nnf.relu(self.norm1(self.conv1(maps)), inplace=True)
-        return nnf.relu(self.norm2(self.conv2(inner)).add_(self.shortcut(thinned(maps, self.stride))), inplace=True)
 
 
 class ResidualClassifier(nn.Module):
@@ -86,6 +39,14 @@ class ResidualClassifier(nn.Module):
 
     Raises:
         ValueError: widths or depths are not four whole numbers of at least 1.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.population import ResidualClassifier
+        >>> network = ResidualClassifier(widths=[2, 3, 4, 5], depths=[1, 1, 1, 1], classes=10).eval()
+        >>> maps, logits = network(torch.randn(1, 3, 32, 32))
+        >>> [list(stage.shape) for stage in maps], logits.shape
+        ([[1, 2, 32, 32], [1, 3, 16, 16], [1, 4, 8, 8], [1, 5, 4, 4]], torch.Size([1, 10]))
     """
 
     def __init__(
@@ -93,7 +54,7 @@ class ResidualClassifier(nn.Module):
     ) -> None:
         super().__init__()
         check_stages(widths, depths)
-        self.stem, self.norm = _convolution(IMAGE[0], widths[0], 3), BatchNorm(widths[0])
+        self.stem, self.norm = convolution(IMAGE[0], widths[0], 3), BatchNorm(widths[0])
         self.stages = nn.ModuleList()
         inputs = widths[0]
         for width, depth, stride in zip(widths, depths, STRIDES, strict=True):
@@ -159,6 +120,16 @@ class ResidualBundle(Bundle):
         widths: channels of the four stages.
         depths: blocks of the four stages.
         classes: C.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import TaskBatch
+        >>> from dynamo.population import ResidualBundle
+        >>> bundle = ResidualBundle(2, widths=[2, 3, 4, 5], depths=[1, 1, 1, 1], classes=10).eval()
+        >>> bundle.initialise([0, 1])
+        >>> images = TaskBatch(torch.randn(4, 3, 32, 32), torch.zeros(4).long(), torch.ones(4).long())
+        >>> bool(torch.allclose(bundle(images).output[1], bundle.member(1)(images.inputs)[1], atol=1e-5))
+        True
     """
 
     kind: ClassVar[str] = "residual"
@@ -294,7 +265,3 @@ def _for_each(images: Tensor, count: int) -> Tensor:
     if images.dim() == 5 and len(images) != count:
         raise ValueError(f"{count} networks were given images for {len(images)}; each needs its own.")
     return images if images.dim() == 5 else images.expand(count, *images.shape)
-
-
-def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)

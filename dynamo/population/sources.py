@@ -33,6 +33,15 @@ def load_populations(places: str | Sequence[str] | Population) -> Population:
 
     Raises:
         PopulationError: nothing is there, or what is there cannot be read or joined.
+
+    Examples:
+        >>> from dynamo import Population
+        >>> from dynamo.population import RecurrentClassifier, load_populations
+        >>> for part in ("a", "b"):
+        ...     network = RecurrentClassifier("gru", vocab_size=9, embedding_size=4, hidden_size=3, classes=2)
+        ...     _ = Population.from_modules([network], groups=[part]).save(f"runs/{part}")
+        >>> [member.name for member in load_populations("runs/*").members]
+        ['a-0', 'b-0']
     """
     if isinstance(places, Population):
         return places

@@ -67,6 +67,18 @@ class PopulationTask(IdentifiedTask):
 
     Raises:
         ValueError: groups that cannot be trained, before anything is built.
+
+    Examples:
+        >>> from pytorch_lightning import Trainer
+        >>> from datamodules import SyntheticSentimentDataModule
+        >>> from dynamo import MemberGroup, PopulationTask
+        >>> data = SyntheticSentimentDataModule(train_size=400)
+        >>> task = PopulationTask([MemberGroup("all", count=2, hidden_size=8)], data.vocab_size, data.classes)
+        >>> quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> Trainer(max_epochs=1, **quiet).fit(task, data)
+        >>> [member.name for member in task.members], task.accuracies["val"].shape
+        (['all-0', 'all-1'], torch.Size([2]))
     """
 
     _sums: Tensor
@@ -225,19 +237,16 @@ class PopulationTask(IdentifiedTask):
             fingerprint: of the data module; by default of the trainer's.
             config: how they were trained, for people to read.
         """
-        epoch = self.current_epoch if epoch is None else epoch
-        fingerprint = fingerprint_of(self) if fingerprint is None else fingerprint
-        copies = []
+        copies, fingerprint = [], fingerprint_of(self) if fingerprint is None else fingerprint
         for bundle in self.bundles:
             assert isinstance(bundle, Bundle)
             copy = bundle.build(bundle.count, bundle.settings)
             copy.load_state_dict(bundle.state_dict())
             copies.append(copy)
         if len(self.positions) < len(self.company):
-            config = {
-                **(config or {}),
-                **note_part(self.positions, len(self.company), {**self._recipe, **self._reading}),
-            }
+            noted = note_part(self.positions, len(self.company), {**self._recipe, **self._reading})
+            config = {**(config or {}), **noted}
+        epoch = self.current_epoch if epoch is None else epoch
         members = [[replace(m, epoch=epoch) for m in part] for part in self.bundle_members]
         population = Population(copies, members, fingerprint=fingerprint, class_names=self.class_names, config=config)
         for stage, accuracies in self.accuracies.items():

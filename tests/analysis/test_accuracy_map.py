@@ -10,16 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamo.analysis.accuracy_map import (
-    Answers,
-    answers_at,
-    best_point,
-    interleave,
-    plane_grid,
-    plane_of,
-    preference,
-    relative_accuracy,
-)
+from dynamo.analysis.accuracy_map import Answers, answers_at, best_point, interleave, preference, relative_accuracy
+from dynamo.analysis.plane import plane_grid, plane_of
 from dynamo.meta.recurrent import RecurrentMetaModel
 from dynamo.population.base import last_step
 from dynamo.types import TaskBatch

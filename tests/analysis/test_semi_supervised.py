@@ -10,12 +10,14 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from dynamo.analysis.averaging import accuracy_at, bundle_accuracy
-from dynamo.analysis.semi_supervised import _minibatches, draw_labels, search, search_many, train_from_scratch
+from dynamo.analysis.labels import draw_labels, minibatches
+from dynamo.analysis.semi_supervised import search, search_many, train_from_scratch
 from dynamo.meta.recurrent import Conditioning, RecurrentMetaModel
 from dynamo.meta.residual import ResidualMetaModel
 from dynamo.population.base import last_step
+from dynamo.population.hooks import Probe
 from dynamo.population.modules import ModuleBundle
-from dynamo.population.observation import Form, Probe
+from dynamo.population.observation import Form
 from dynamo.population.optimisation import DivergenceError
 from dynamo.population.recurrent import Architecture, RecurrentBundle
 from dynamo.population.residual import ResidualBundle
@@ -146,7 +148,7 @@ def test_images_lead_down_the_gradient_too() -> None:
 
 def test_words_for_images_and_images_for_words_are_refused() -> None:
     network = ResidualMetaModel(0, {"t": 3}, 3, [4, 5, 6, 7], [1, 1, 1, 1])
-    with pytest.raises(ValueError, match=r"draw 0 must hold items \[k, 3, 32, 32\], one at least, got \[5, "):
+    with pytest.raises(ValueError, match=r"draw 0 must hold items \[k, channels, h, w\], one at least, got \[5, "):
         search(network, "t", random_items(5))
     with pytest.raises(ValueError, match=r"draw 0 must hold items \[k, T\], one at least, got \[5, 3, 32, 32\]"):
         search(random_network(), "t", pictures(5))
@@ -199,7 +201,7 @@ def test_seed_decides_the_minibatches_and_nothing_else() -> None:
 
 def test_every_item_is_read_once_before_any_is_read_again() -> None:
     places = torch.arange(7).view(1, 7, 1)
-    batches = _minibatches(TaskBatch(places, places[..., 0], places[..., 0]), 3, seed=0)
+    batches = minibatches(TaskBatch(places, places[..., 0], places[..., 0]), 3, seed=0)
     read = torch.cat([next(batches).inputs.flatten() for _ in range(14)])
     for passed in read.view(6, 7):
         assert sorted(passed.tolist()) == list(range(7))

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamo.analysis.word_scores import Lexicon, base_word_effects, lexicon, polarities, word_effects, word_scores
+from dynamo.analysis.lexicon import Lexicon, lexicon, polarities
+from dynamo.analysis.word_scores import base_word_effects, word_effects, word_scores
 from dynamo.meta.recurrent import Conditioning, RecurrentMetaModel
+from dynamo.population.hooks import Probe
 from dynamo.population.modules import ModuleBundle
-from dynamo.population.observation import Form, Probe
+from dynamo.population.observation import Form
 from dynamo.population.recurrent import Architecture, RecurrentBundle
 from dynamo.types import TaskBatch
 

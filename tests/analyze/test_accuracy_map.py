@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dynamo.analysis import accuracy_at
-from dynamo.analysis.accuracy_map import plane_of
+from dynamo.analysis.plane import plane_of
 from dynamo.analyze.accuracy_map import AccuracyMap, panels_of
 from dynamo.analyze.base import Result
 from dynamo.analyze.run import FinishedRun

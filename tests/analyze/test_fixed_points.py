@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dynamo.analysis.accuracy_map import plane_of
+from dynamo.analysis.plane import plane_of
 from dynamo.analyze.attractors import states_of
 from dynamo.analyze.fixed_points import FixedPoints, points_of_interest
 from dynamo.analyze.run import FinishedRun

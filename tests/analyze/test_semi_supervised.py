@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from dynamo.analysis import accuracy_at
-from dynamo.analysis.accuracy_map import plane_of
-from dynamo.analysis.semi_supervised import draw_labels, search
+from dynamo.analysis.labels import draw_labels
+from dynamo.analysis.plane import plane_of
+from dynamo.analysis.semi_supervised import search
 from dynamo.analyze.base import Result
 from dynamo.analyze.run import FinishedRun
 from dynamo.analyze.semi_supervised import SemiSupervised

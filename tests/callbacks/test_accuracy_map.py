@@ -15,7 +15,7 @@ from callbacks import AccuracyMap
 from callbacks.accuracy_map import MapOfAccuracy
 from datamodules import DigitsDataModule, SyntheticSentimentDataModule
 from dynamo.analysis import accuracy_at, bundle_accuracy
-from dynamo.analysis.accuracy_map import plane_grid
+from dynamo.analysis.plane import plane_grid
 from dynamo.meta import MetaTask
 from dynamo.population import PopulationTask
 

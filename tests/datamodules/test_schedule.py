@@ -104,6 +104,12 @@ def test_subsets_are_nested_and_balanced() -> None:
     assert not np.array_equal(sizes[0.25], subset_indices(LABELS, 0.25, 2))
 
 
+def test_items_of_no_known_class_have_subsets_too() -> None:
+    found = subset_indices([-1] * 10, 0.3, 0)
+    assert len(set(found.tolist())) == 3
+    assert not np.array_equal(found, subset_indices([-1] * 10, 0.3, 1))
+
+
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, float("nan")])
 def test_an_impossible_fraction_is_named(fraction: float) -> None:
     with pytest.raises(ValueError, match=rf"fraction must lie in \(0, 1\], got {fraction}"):

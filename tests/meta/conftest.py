@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules import SyntheticSentimentDataModule
-from datamodules.base import TaskData
+from datamodules.resident import TaskData
 from dynamo.meta import MetaTask, RecurrentMetaModel
 from dynamo.population import Member, Population, RecurrentBundle
 

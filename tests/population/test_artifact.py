@@ -14,8 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dynamo.population import Member, Population, PopulationError, RecurrentBundle
-from dynamo.population.artifact import rewrite_manifest
-from dynamo.population.manifest import file_hash
+from dynamo.population.manifest import file_hash, rewrite_members
 from dynamo.types import TaskBatch
 
 MakePopulation = Callable[..., Population]
@@ -197,7 +196,7 @@ def test_accuracies_are_noted_and_unmeasured_ones_are_not(population: Population
     measured = population.with_accuracies("test", [0.1, 0.2, 0.3, float("nan"), 0.5])
     assert [m.test_accuracy for m in measured.members] == [0.1, 0.2, 0.3, None, 0.5]
     weights = (folder / "bundle-0.safetensors").read_bytes()
-    rewrite_manifest(folder, measured)
+    rewrite_members(folder, measured.bundle_members)
     assert Population.load(folder).members == measured.members
     assert (folder / "bundle-0.safetensors").read_bytes() == weights
     assert not list(folder.glob("*.tmp"))

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from dynamo.analysis.averaging import averaged_weights, bundle_accuracy, mean_points
 from dynamo.population import Population, PopulationError, RecurrentBundle
+from dynamo.population.hooks import Probe
 from dynamo.population.modules import ModuleBundle
-from dynamo.population.observation import Form, Probe
+from dynamo.population.observation import Form
 from dynamo.types import TaskBatch
 
 WORDS, H, C = 11, 5, 3

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules import DigitsDataModule, SyntheticSentimentDataModule
-from datamodules.base import TaskData
+from datamodules.resident import TaskData
 from dynamo.population import DivergenceError, MemberGroup, Population, PopulationTask
 from dynamo.population.base import last_step
 from dynamo.population.losses import cross_entropies

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from dynamo.population import Population, PopulationError, observe
+from dynamo.population.hooks import Probe
 from dynamo.population.modules import ModuleBundle
-from dynamo.population.observation import Form, Probe, look
+from dynamo.population.observation import Form, look
 from dynamo.types import TaskBatch
 
 B, T, F, H, C = 3, 5, 2, 4, 3
