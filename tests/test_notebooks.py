@@ -28,6 +28,7 @@ PAGES = ROOT / "docs" / "notebooks"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 ABSOLUTE = re.compile(r"(?<![\w.~}*-])/(?:root|tmp|mnt|home/\w|Users/\w|w[o]rk)\b|\b[A-Z]:\\")
+OURS = {"dynamo", "datamodules", "callbacks"}
 MOST_BYTES = 300_000
 """Of the pictures of one notebook."""
 
@@ -37,14 +38,19 @@ def cells(path: Path) -> list[Any]:
 
 
 def code(path: Path) -> ast.Module:
-    """All code of a notebook, without IPython's own lines."""
-    lines = "\n".join(cell.source for cell in cells(path) if cell.cell_type == "code").splitlines()
+    """All code of a notebook."""
+    return code_of(cells(path))
+
+
+def code_of(chosen: list[Any]) -> ast.Module:
+    """The code of some cells, without IPython's own lines."""
+    lines = "\n".join(cell.source for cell in chosen if cell.cell_type == "code").splitlines()
     return ast.parse("\n".join(line for line in lines if not line.startswith("%")))
 
 
 def test_there_are_notebooks() -> None:
     assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(1, len(NOTEBOOKS) + 1)]
-    assert len(NOTEBOOKS) >= 4
+    assert len(NOTEBOOKS) >= 5
 
 
 @EVERY
@@ -64,11 +70,39 @@ def test_it_is_stored_without_what_came_out(path: Path) -> None:
     }
 
 
+def shown_code(path: Path, somebody_elses: bool) -> ast.Module:
+    """The cells of what stands for somebody else's code, called `yours-...`, or all others."""
+    chosen = [cell for cell in cells(path) if cell.id.startswith("yours-") == somebody_elses]
+    return code_of(chosen)
+
+
 @EVERY
-def test_it_defines_nothing(path: Path) -> None:
-    for node in ast.walk(code(path)):
+def test_it_defines_nothing_but_what_stands_for_code_of_others(path: Path) -> None:
+    for node in ast.walk(shown_code(path, somebody_elses=False)):
         assert not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef), node.name  # type: ignore[attr-defined]
         assert not isinstance(node, ast.Lambda) or node.lineno == node.end_lineno
+
+
+@EVERY
+def test_code_of_others_knows_nothing_of_ours(path: Path) -> None:
+    ours = set()
+    for node in ast.walk(code(path)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
+            ours |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            ours |= {alias.asname or alias.name for alias in node.names if alias.name.split(".")[0] in OURS}
+    assert ours
+    elsewhere = shown_code(path, somebody_elses=True)
+    assert not ours & {node.id for node in ast.walk(elsewhere) if isinstance(node, ast.Name)}
+    assert not [node for node in ast.walk(elsewhere) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def test_own_networks_become_a_map_in_the_lines_that_are_promised() -> None:
+    (path,) = (path for path in NOTEBOOKS if path.stem == "05_your_own_networks")
+    (mine,) = (cell.source for cell in cells(path) if cell.id == "your-part")
+    promised = [int(count) for cell in cells(path) for count in re.findall(r"in\s(\d+) lines", cell.source)]
+    assert promised == [len(mine.splitlines())]
+    assert promised[0] <= 15
 
 
 @EVERY

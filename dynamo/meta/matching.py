@@ -80,7 +80,7 @@ def matching_network(population: Population, vocab_size: int, classes: Mapping[s
         )
     weights = sum(parameter.numel() for parameter in network.parameters())
     log.info(
-        "The meta-model is a %s of %s weights, which matches the members; model.init_args.network names another.",
+        "The meta-model is a %s of %s weights, which matches the members; the option network names another.",
         type(network).__name__,
         f"{weights:,}",
     )

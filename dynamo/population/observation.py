@@ -69,6 +69,8 @@ def look(module: nn.Module, probe: Probe, inputs: Tensor, name: str) -> Seen:
         remedy = f"name the layers whose outputs are its states, as in observe=dynamo.observe(...); {layers_of(module)}"
     try:
         seen = probe.observe(module, inputs.to(precision(module)) if inputs.is_floating_point() else inputs)
+    except PopulationError as error:  # of `observe`, which says by itself what to do
+        raise PopulationError(f"{name}: {error}") from error
     except Exception as error:
         raise PopulationError(
             f"{name} cannot be run on inputs {list(inputs.shape)}: {error}; {remedy}. If these are no "

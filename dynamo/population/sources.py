@@ -63,7 +63,19 @@ def load_populations(places: str | Sequence[str] | Population) -> Population:
         patterns = patterns or pattern
     if not folders:
         raise PopulationError("No population folder is given; name at least one.")
+    for folder in folders:
+        _check_is_no_function(folder)
     populations = [Population.load(folder) for folder in folders]
     if len(populations) == 1 and not patterns:
         return populations[0]  # though it may be a part: it was asked for by name
     return Population.join(populations)
+
+
+def _check_is_no_function(place: str) -> None:
+    """Refuse an import path: where it comes as a text still, the command line took its function for none that fits."""
+    parts = place.split(".")
+    if len(parts) > 1 and all(part.isidentifier() for part in parts) and not os.path.lexists(place):
+        raise PopulationError(
+            f"No population at {place}. If it is a function of yours, its module has to be importable from here and "
+            f"it has to say what it returns: def {parts[-1]}() -> dynamo.Population."
+        )

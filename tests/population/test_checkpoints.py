@@ -77,7 +77,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
         from_checkpoints(str(tmp_path / "plain.pt"), Lit, **looking())
     with pytest.raises(PopulationError, match=r"module is .*; name the class of the networks"):
         from_checkpoints(place, int, **looking())  # type: ignore[arg-type]
-    with pytest.raises(PopulationError, match=r"modules\[0\] \(Lit\) .*no layer 'lstm'; it has rnn, readout"):
+    with pytest.raises(PopulationError, match=r"modules\[0\] \(Lit\): there is no layer 'lstm'; it has rnn, readout"):
         from_checkpoints(place, Lit, **looking(observe=["lstm"]))
     whole = (tmp_path / "a.ckpt").read_bytes()
     (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])

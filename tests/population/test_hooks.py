@@ -149,7 +149,7 @@ def test_maps_and_vectors_are_stages_of_one_network() -> None:
 
 
 def test_an_unknown_layer_is_named_beside_those_there_are() -> None:
-    with pytest.raises(PopulationError, match=r"modules\[0\] \(Cells\) .*no layer 'redout'; it has readout"):
+    with pytest.raises(PopulationError, match=r"^modules\[0\] \(Cells\): there is no layer 'redout'; it has readout"):
         Population.from_modules([Cells()], observe("redout"), example=SIGNALS)
     with pytest.raises(PopulationError, match="no layer '7'; it has below, above, readout"):
         Population.from_modules([Cells()], observe("7"), example=SIGNALS)

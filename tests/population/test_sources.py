@@ -62,6 +62,14 @@ def test_what_is_missing_is_named(root: Path) -> None:
         load_populations([])
 
 
+def test_a_function_that_does_not_say_what_it_returns_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PopulationError, match=r"No population at nets\.all\. .*: def all\(\) -> dynamo\.Population"):
+        load_populations("nets.all")
+    monkeypatch.chdir(root)
+    (root / "a").rename(root / "nets.all")  # a folder of such a name is one
+    assert groups(load_populations("nets.all")) == ["a-gru", "a-rnn"]
+
+
 def test_the_same_folder_twice_is_refused(root: Path) -> None:
     with pytest.raises(PopulationError, match="Several members are called a-gru-0, a-gru-1"):
         load_populations([str(root / "*"), str(root / "a")])
