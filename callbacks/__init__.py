@@ -6,6 +6,7 @@ from callbacks.checkpoint import RunCheckpoint
 from callbacks.embedding_pca import EmbeddingPCA
 from callbacks.fidelity import FidelityTable
 from callbacks.graceful_stop import GracefulStop
+from callbacks.introduction import Introduction
 from callbacks.progress import EpochLine
 from callbacks.results import StageResults
 from callbacks.similarity_mds import SimilarityMDS
@@ -17,6 +18,7 @@ __all__ = [
     "EpochLine",
     "FidelityTable",
     "GracefulStop",
+    "Introduction",
     "PopulationArtifact",
     "RunCheckpoint",
     "SimilarityMDS",

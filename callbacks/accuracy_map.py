@@ -40,10 +40,11 @@ class MapOfAccuracy:
 class AccuracyMap(MapCallback):
     """How good is the network at every point of the plane, beside the best base model (Figure 6 of the paper)?
 
-    Logs the figure `map/accuracy` (relative accuracy over a grid, base models as points, X at the maximum) and the
-    scalars `map/accuracy_maximum` and `map/accuracy_mean_theta`, both relative to the best base model's. X is chosen
-    on the items it is measured on; `dynamo analyze accuracy_map` chooses it on others. Hook: the end of a training
-    epoch. Many processes share the points. Cost: `size`^2 networks over `items` validation items, and a picture.
+    Logs the figure `map/2_accuracy` (`map_accuracy.png`: relative accuracy over a grid, base models as points, X at
+    the maximum) and the scalars `map/accuracy_maximum` and `map/accuracy_mean_theta`, both relative to the best base
+    model's. X is chosen on the items it is measured on; `dynamo analyze accuracy_map` chooses it on others. Hook: the
+    end of a training epoch. Many processes share the points. Cost: `size`^2 networks over `items` validation items,
+    and a picture.
 
     With lambda = 0 nothing trains the readout, and there is no map.
 
@@ -93,6 +94,8 @@ class AccuracyMap(MapCallback):
         if task.output_weight == 0:
             raise NothingToShowError("with output_weight (lambda) 0 the readout is not trained")
         batch = held_out(trainer, task, self.items)
+        if any(int(items.targets.min()) < 0 for items in batch.values()):
+            raise NothingToShowError("the items have no labels, by which answers could be right")
         if not self._best_base:
             accuracies = base_accuracies(task.population, [batch])
             self._best_base = {name: float(own.max()) for name, own in accuracies.items()}

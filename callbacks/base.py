@@ -14,7 +14,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from callbacks.captions import PICTURES
 from callbacks.pictures import is_last, is_pictured
+from dynamo.event_files import RunBoard
 from dynamo.figures.style import save_png
 from dynamo.meta import MetaTask
 from dynamo.runs import RunFolder
@@ -32,17 +34,31 @@ def writer(trainer: Trainer) -> SummaryWriter | None:
     return None
 
 
+def run_board(trainer: Trainer) -> RunBoard | None:
+    """The run's own logger; None on other ranks than 0, and where another was chosen."""
+    boards = [logger for logger in trainer.loggers if isinstance(logger, RunBoard)]
+    return boards[0] if boards and trainer.is_global_zero else None
+
+
 def run_folder(trainer: Trainer) -> RunFolder:
     """The folder of this run."""
     return RunFolder(Path(trainer.default_root_dir))
 
 
-def show(trainer: Trainer, tag: str, figure: Figure) -> None:
-    """Put a figure into TensorBoard under `tag` and, as `figures/TAG.png`, into the run folder; then it is empty."""
+def steps_of(trainer: Trainer) -> int:
+    """How many steps the weights have been trained that are trained or measured here."""
+    return trainer.global_step or getattr(trainer.lightning_module, "trained_steps", 0)
+
+
+def show(trainer: Trainer, name: str, figure: Figure) -> None:
+    """Put a figure into TensorBoard and, as `figures/NAME.png`, into the run folder; then it is empty.
+
+    Its tag in TensorBoard is the name, or what `callbacks/captions.py` makes of it to have the pictures in order.
+    """
     board = writer(trainer)
     if board is not None:
-        board.add_figure(tag, figure, global_step=trainer.global_step, close=False)
-    save_png(figure, run_folder(trainer).figures / f"{tag.replace('/', '_')}.png")
+        board.add_figure(PICTURES.get(name, name), figure, global_step=steps_of(trainer), close=False)
+    save_png(figure, run_folder(trainer).figures / f"{name.replace('/', '_')}.png")
     figure.clear()  # its parts refer to each other: until Python looks for such circles, dozens of figures pile up
 
 

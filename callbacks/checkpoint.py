@@ -12,8 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from callbacks.base import run_folder
-from dynamo.event_files import RunBoard
+from callbacks.base import run_board, run_folder
 from dynamo.files import Claim
 from dynamo.population.identity import IdentifiedTask
 from dynamo.resume import Moment, set_counters, settle
@@ -91,7 +90,7 @@ class RunCheckpoint(Checkpoint):
                     f"The checkpoint was written by {world} processes, now there are {trainer.world_size}: the run "
                     "goes on, but its bits may differ from those of a run that was not interrupted."
                 )
-            if (board := _board(trainer)) is not None and (self._resumed or self._ran_before):
+            if (board := run_board(trainer)) is not None and (self._resumed or self._ran_before):
                 board.rewind(self._resumed.get("event_files", {}))
         self._resumed = {}
 
@@ -163,7 +162,7 @@ class RunCheckpoint(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note the moment in Lightning's counters."""
         set_counters(checkpoint["loops"], self._moment)
-        board = _board(trainer)
+        board = run_board(trainer)
         checkpoint["callbacks"][self.state_key].update(
             processes=trainer.world_size, event_files={} if board is None else board.lengths()
         )
@@ -182,9 +181,3 @@ class RunCheckpoint(Checkpoint):
             return False
         over = time.monotonic() - self._saved_time >= 60 * self.every_n_minutes
         return trainer.strategy.reduce_boolean_decision(over, all=False)
-
-
-def _board(trainer: Trainer) -> RunBoard | None:
-    """The logger that can be cut back; None on other ranks than 0, and where another logger was chosen."""
-    boards = [logger for logger in trainer.loggers if isinstance(logger, RunBoard)]
-    return boards[0] if boards and trainer.is_global_zero else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,9 +11,10 @@ from pytorch_lightning import Trainer
 
 from callbacks.base import MapCallback, show, writer
 from callbacks.pictures import is_last, is_pictured
-from callbacks.projector import list_embeddings
+from callbacks.projector import SPRITE, list_embeddings
 from dynamo.analysis import PCA, pca, silhouette
 from dynamo.figures import embedding_plane, map_panel
+from dynamo.figures.group_sprite import save_group_sprite
 from dynamo.meta import MetaTask
 from dynamo.population import Member
 
@@ -20,9 +22,10 @@ from dynamo.population import Member
 class EmbeddingPCA(MapCallback):
     """Where does every network lie on the map (Figure 3 of the paper)?
 
-    Logs the figure `map/pca`, the scalars `map/silhouette`, `map/silhouette_plane` and `map/dims_95`, and theta
-    with the members' metadata to the projector tab (every `projector_every_n_epochs`). Hook: the end of a
-    training epoch. Cost: one SVD of `[N, D]` and a picture, about 0.3 s.
+    Logs the figure `map/1_plane` (`map_pca.png`), the scalars `map/silhouette`, `map/silhouette_plane` and
+    `map/dims_95`, and theta with the members' metadata and markers to the projector tab (every
+    `projector_every_n_epochs`). Hook: the end of a training epoch. Cost: one SVD of `[N, D]` and a
+    picture, about 0.3 s.
 
     Args:
         every_n_epochs: how often; 0 turns it off.
@@ -67,13 +70,11 @@ class EmbeddingPCA(MapCallback):
         for tag, value in numbers(task, answer).items():
             board.add_scalar(f"map/{tag}", value, global_step=trainer.global_step)
         if self._is_projected(trainer):
-            board.add_embedding(
-                task.theta.cpu(),
-                metadata=[[str(value) for value in row(member)] for member in task.members],
-                metadata_header=list(METADATA),
-                global_step=trainer.global_step,
-                tag="theta",
-            )
+            header, rows = table(task.members)
+            step, tag = trainer.global_step, "theta"
+            board.add_embedding(task.theta.cpu(), rows, global_step=step, tag=tag, metadata_header=header)
+            sprite = Path(board.log_dir) / f"{step:05d}/{tag}/{SPRITE}"
+            save_group_sprite([member.group for member in task.members], sprite)
             list_embeddings(Path(board.log_dir))
 
     def draw(self, trainer: Trainer, task: MetaTask, answer: PCA) -> None:
@@ -88,13 +89,14 @@ class EmbeddingPCA(MapCallback):
         return is_last(trainer) or bool(due)
 
 
-METADATA = ("name", "group", "task", "fraction", "policy", "seed", "epoch", "test_accuracy")
-"""The columns of the projector tab."""
+METADATA = ("name", "group", "task", "fraction", "policy", "seed", "epoch", "val_accuracy", "test_accuracy")
+"""The columns of the projector tab: what can be read when the mouse points at a member, searched, coloured by."""
 
 
-def row(member: Member) -> list[object]:
-    """One member's line in the projector tab."""
-    return [getattr(member, column) for column in METADATA]
+def table(members: Sequence[Member]) -> tuple[list[str], list[list[str]]]:
+    """The columns of which something is known, and one row per member."""
+    known = [name for name in METADATA if any(getattr(member, name) is not None for member in members)]
+    return known, [["" if (v := getattr(m, name)) is None else str(v) for name in known] for m in members]
 
 
 def numbers(task: MetaTask, answer: PCA) -> dict[str, float]:

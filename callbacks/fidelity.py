@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
-from callbacks.base import run_folder, show
+from callbacks.base import run_folder, show, steps_of
 from callbacks.pictures import is_last, is_pictured
 from dynamo.analysis import Fidelity, FidelitySums
 from dynamo.analysis.emulation_fidelity import Counted, begin_counting, count_batch
@@ -28,8 +28,9 @@ class FidelityTable(Callback):
     emulator and of the original. Logs the means `val/variance_explained`, `val/kl`, `val/agreement`,
     `val/accuracy`, `val/original_accuracy`, and `val/loss` (unexplained variance + lambda * KL); where the states have
     several stages, those by themselves too, `val/variance_explained_stage1` and so on; the groups'
-    `val/agreement/GROUP` and `val/variance_explained/GROUP`; the worst member's `val_worst/agreement` and its name in
-    `results/fidelity_val.json`; in at most a hundred epochs of a run, the figure `fidelity/val`. The same with `test`.
+    `val/agreement/GROUP` and `val/variance_explained/GROUP`; the worst member's `val/agreement_worst` and its name in
+    `results/fidelity_val.json`; in at most a hundred epochs of a run, the figure `map/4_fidelity` (`fidelity_val.png`).
+    The same with `test`, whose figure is `map/5_fidelity_test`.
     Hooks: the batches and the end of validation and test, the end of epochs and of training. Cost: one pass of all
     members and emulators over the split, plus a picture.
 
@@ -151,7 +152,7 @@ class FidelityTable(Callback):
         # Every rank has the same values, and every rank needs them: `best.ckpt` is decided by val/loss.
         pl_module.log_dict({f"{stage}/{key}": value.float() for key, value in scalars.items()}, sync_dist=True)
         if "agreement" in scalars:
-            pl_module.log(f"{stage}_worst/agreement", found.agreement.min().float(), sync_dist=True)
+            pl_module.log(f"{stage}/agreement_worst", found.agreement.min().float(), sync_dist=True)
         if trainer.is_global_zero:
             self._write(trainer, pl_module, stage, found)
             self._newest = found
@@ -169,7 +170,7 @@ class FidelityTable(Callback):
         run_folder(trainer).write_result(
             f"fidelity_{stage}",
             {
-                "step": trainer.global_step,
+                "step": steps_of(trainer),
                 "worst": names[worst],
                 "mean": {key: float(values.mean()) for key, values in found.columns().items()},
                 "members": [

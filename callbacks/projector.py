@@ -1,4 +1,8 @@
-"""Which embeddings does the projector tab show? All that lie in the folder, whichever process wrote them."""
+"""Which embeddings does the projector tab show? All that lie in the folder, whichever process wrote them.
+
+The first in the list, with which the tab opens, is the newest once more, its points drawn as the figures draw their
+groups. The tab multiplies the colours of "Color by" with such pictures, so the others have none.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,11 @@ import json
 from pathlib import Path
 from urllib.parse import unquote
 
+from dynamo.figures.group_sprite import CELL
 from dynamo.files import write_text
+
+SPRITE = "sprite.png"
+"""Beside `tensors.tsv`: how the points are drawn."""
 
 
 def list_embeddings(folder: Path) -> None:
@@ -16,15 +24,25 @@ def list_embeddings(folder: Path) -> None:
     forgotten the ones before.
 
     Args:
-        folder: of the event files; an embedding is `STEP/TAG/tensors.tsv`, with `metadata.tsv` beside it.
+        folder: of the event files; an embedding is `STEP/TAG/tensors.tsv`, with `metadata.tsv` and maybe `sprite.png`
+            beside it.
     """
     found = [file for file in folder.glob("*/*/tensors.tsv") if file.parts[-3].isdecimal()]
-    entries = []
-    for file in sorted(found, key=lambda file: (int(file.parts[-3]), file.parts[-2])):
-        step, tag = file.parts[-3:-1]
-        fields = {"tensor_name": f"{unquote(tag)}:{step}", "tensor_path": f"{step}/{tag}/{file.name}"}
-        if file.with_name("metadata.tsv").is_file():
-            fields["metadata_path"] = f"{step}/{tag}/metadata.tsv"
-        lines = [f"  {name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items()]
-        entries.append(f"embeddings {{\n{''.join(lines)}}}\n")
+    found.sort(key=lambda file: (int(file.parts[-3]), file.parts[-2]))
+    newest = {file.parts[-2]: file for file in found if file.with_name(SPRITE).is_file()}
+    entries = [_entry(file, unquote(tag), SPRITE) for tag, file in newest.items()]
+    entries += [_entry(file, f"{unquote(file.parts[-2])}:{file.parts[-3]}") for file in found]
     write_text(folder / "projector_config.pbtxt", "".join(entries))
+
+
+def _entry(file: Path, name: str, sprite: str | None = None) -> str:
+    """One embedding, as the tab reads it; the names of its files are relative to the list."""
+    place = "/".join(file.parts[-3:-1])
+    fields = {"tensor_name": name, "tensor_path": f"{place}/{file.name}"}
+    if file.with_name("metadata.tsv").is_file():
+        fields["metadata_path"] = f"{place}/metadata.tsv"
+    lines = [f"  {field}: {json.dumps(value, ensure_ascii=False)}\n" for field, value in fields.items()]
+    if sprite is not None:
+        picture = f"image_path: {json.dumps(f'{place}/{sprite}', ensure_ascii=False)}"
+        lines.append(f"  sprite {{ {picture} single_image_dim: {CELL} single_image_dim: {CELL} }}\n")
+    return f"embeddings {{\n{''.join(lines)}}}\n"

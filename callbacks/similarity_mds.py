@@ -48,13 +48,13 @@ class Similarities:
 class SimilarityMDS(MapCallback):
     """Does the map agree with the distances between representations (Figure 5 of the paper)?
 
-    Logs the figure `map/similarity` (MDS of the distances between base models, the PCA plane of theta beside it, and
-    one kind of distance against the other), and the scalars `similarity/theta_r` (correlation of the two over all
-    pairs), `similarity/emulators` and `similarity/emulators_worst` (mean and largest distance of an emulator to its
-    original). Hook: the end of a training epoch. Many processes share the items and put their sums together. Cost: one
-    pass of members and emulators over `items` validation items and N products of their states (once also F^2 numbers,
-    F the hidden units of all members, or the sum of this over stages; above 1 GiB the callback keeps still), and a
-    picture.
+    Logs the figure `map/3_similarity` (`map_similarity.png`: MDS of the distances between base models, the PCA plane of
+    theta beside it, and one kind of distance against the other), and the scalars `similarity/theta_r` (correlation of
+    the two over all pairs), `similarity/emulators` and `similarity/emulators_worst` (mean and largest distance of an
+    emulator to its original). Hook: the end of a training epoch. Many processes share the items and put their sums
+    together. Cost: one pass of members and emulators over `items` validation items and N products of their states (once
+    also F^2 numbers, F the hidden units of all members, or the sum of this over stages; above 1 GiB the callback keeps
+    still), and a picture.
 
     Args:
         every_n_epochs: how often; 0 turns it off.

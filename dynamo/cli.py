@@ -23,6 +23,8 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 import callbacks
 import datamodules  # a configuration may also say `class_path: IMDBDataModule`
 import dynamo
+from callbacks.captions import caption
+from callbacks.introduction import configuration, first_page
 from dynamo.checkpoint_file import read_checkpoint
 from dynamo.checkpointing import AtomicCheckpointIO
 from dynamo.console import speak_plainly
@@ -44,6 +46,7 @@ CALLBACKS = {
     "accuracy_map": callbacks.AccuracyMap,
     "snapshots": callbacks.Snapshots,
     "artifact": callbacks.PopulationArtifact,
+    "introduction": callbacks.Introduction,
     "epoch_line": callbacks.EpochLine,
     "results": callbacks.StageResults,
 }
@@ -67,6 +70,10 @@ class SaveRunConfig(SaveConfigCallback):
             for own in ("ckpt_path", "weights_only"):
                 config.pop(own, None)
             write_text(folder.config, self.parser.dump(config, skip_none=False))
+            if (board := first_page(trainer)) is not None:
+                files = [Path(str(file)) for file in config.pop("config", None) or () if file]
+                options = self.parser.dump(config, skip_default=True)
+                board.add_text("run/configuration", configuration(options, files), global_step=0)
 
 
 class DynamoCLI(LightningCLI):
@@ -150,7 +157,7 @@ class DynamoCLI(LightningCLI):
         """A trainer that logs into the run folder and writes its checkpoints whole, at moments that can be resumed."""
         run, logger = self._get(self.config_init, "run"), self._get(self.config_init, "trainer.logger")
         if logger in (None, True):
-            kwargs.setdefault("logger", RunBoard(run))
+            kwargs.setdefault("logger", RunBoard(run, caption))
         plugins = self._get(self.config_init, "trainer.plugins") or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():

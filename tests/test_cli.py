@@ -91,7 +91,7 @@ def test_the_event_files_hold_the_tags(trained: Path) -> None:
     member = Population.load(trained / "population/population").members[-1]
     assert {"train/loss", "train/hidden", "val/loss", f"val/agreement/{member.group}"} <= set(meta["scalars"])
     assert {"map/silhouette", "map/dims_95", "cost/embedding_pca", "test/agreement"} <= set(meta["scalars"])
-    assert {"map/pca", "fidelity/val", "fidelity/test"} <= set(meta["images"])
+    assert {"map/1_plane", "map/4_fidelity", "map/5_fidelity_test"} <= set(meta["images"])
     assert {f"val/accuracy/{member.group}", f"val_members/accuracy/{member.name}"} <= set(population["scalars"])
     (metadata,) = (trained / "meta").glob("*/theta/metadata.tsv")
     header, *rows = metadata.read_text(encoding="utf-8").splitlines()

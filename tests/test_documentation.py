@@ -258,7 +258,8 @@ def python(words: list[str], room: Path) -> None:
 
 def tensorboard(words: list[str], room: Path) -> None:
     assert entry_points(group="console_scripts", name="tensorboard")
-    assert words == ["--logdir", "runs"]
+    assert words[:2] == ["--logdir", "runs"]
+    assert words[2:] in ([], ["--samples_per_plugin", "images=100"])
 
 
 def torchrun(words: list[str], room: Path) -> None:

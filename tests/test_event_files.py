@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dynamo.event_files import RunBoard, event_files
+from dynamo.event_files import Caption, RunBoard, event_files
 
 
 def read(folder: Path) -> list[tuple[int, float]]:
@@ -87,3 +87,44 @@ def test_a_file_that_lost_its_end_is_named(tmp_path: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         life(tmp_path, 1, {name: saved[name] + 7})
     assert f"{name} has lost 7 bytes since the checkpoint" in caplog.text
+
+
+def test_the_first_entry_of_a_tag_has_its_caption_in_every_life(tmp_path: Path) -> None:
+    def caption(tag: str) -> Caption | None:
+        return Caption("Title", f"of *{tag}*") if tag == "a" else None
+
+    for number in range(2):
+        board = RunBoard(str(tmp_path / str(number)), caption)
+        log(board, 0, 1)
+        board.experiment.add_scalar("b", 1.0, 0)
+        board.experiment.close()  # as Lightning does at the end of fit
+        log(board, 2)
+        board.experiment.flush()
+        events = EventAccumulator(str(tmp_path / str(number)))
+        events.Reload()
+        told = events.SummaryMetadata("a")
+        assert (told.display_name, told.summary_description) == ("Title", "of *a*")
+        assert [event.step for event in events.Scalars("a")] == [0, 1, 2]
+        with pytest.raises(KeyError):
+            events.SummaryMetadata("b")
+
+
+def test_a_run_that_goes_on_knows_that_it_began_before(tmp_path: Path) -> None:
+    first = life(tmp_path, 0)
+    assert not first.continued
+    log(first, 0)
+    saved = first.lengths()
+    assert life(tmp_path, 1, saved).continued
+    assert not life(tmp_path, 2, {}).continued  # nothing is left of what was before
+
+
+def test_the_epoch_is_no_curve_and_measured_weights_have_their_step(tmp_path: Path) -> None:
+    board = RunBoard(str(tmp_path))
+    board.log_metrics({"a": 1.0, "epoch": 0}, step=3)
+    board.measured_at = 8
+    board.log_metrics({"a": 2.0, "epoch": 0}, step=0)
+    board.experiment.flush()
+    assert read(tmp_path) == [(3, 1.0), (8, 2.0)]
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["a"]

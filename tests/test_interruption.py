@@ -73,7 +73,10 @@ def checkpoint(run: Path, name: str) -> dict[str, object]:
 
 
 def events(run: Path) -> dict[str, object]:
-    """Every scalar and picture as a reader of the folder sees it; of the costs, which are times, the steps."""
+    """Every scalar and picture as a reader of the folder sees it, and what is told of them.
+
+    Of the costs, which are times, the steps, and of the texts, which name the run's folder.
+    """
     board = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
     board.Reload()
     tags = board.Tags()
@@ -81,7 +84,10 @@ def events(run: Path) -> dict[str, object]:
         tag: [(e.step, None if tag.startswith("cost/") else e.value) for e in board.Scalars(tag)]
         for tag in tags["scalars"]
     }
-    return {**scalars, **{tag: [(e.step, e.encoded_image_string) for e in board.Images(tag)] for tag in tags["images"]}}
+    told = {f"{tag}: caption": board.SummaryMetadata(tag).summary_description for tag in [*scalars, *tags["images"]]}
+    texts = {tag: [e.step for e in board.Tensors(tag)] for tag in tags["tensors"]}
+    pictures = {tag: [(e.step, e.encoded_image_string) for e in board.Images(tag)] for tag in tags["images"]}
+    return {**scalars, **told, **texts, **pictures}
 
 
 def files(run: Path) -> dict[str, object]:

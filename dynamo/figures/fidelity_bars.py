@@ -39,6 +39,8 @@ def fidelity_bars(
 
     The worst member of each panel is marked: by its own measure, so it need not be the same one.
 
+    What nobody knows is NaN: agreement and accuracies of networks without answers, accuracies on items without labels.
+
     Args:
         names: one per member.
         groups: what members are coloured by.
@@ -93,13 +95,16 @@ def fidelity_bars(
 
 def _bars(axes: Axes, values: FloatArray, colours: Sequence[str], label: str) -> None:
     """One horizontal bar per member, from the top, with the mean as a line and the worst outlined."""
+    if np.isnan(values).all():
+        _nothing(axes, f"{label}:\nthe networks have no answers")
+        return
     rows = np.arange(len(values))
     bars = axes.barh(rows, values, height=0.7, color=colours, alpha=0.85)
-    lowest = max(_LOWEST, min(0.0, 1.15 * float(values.min())))
+    lowest = max(_LOWEST, min(0.0, 1.15 * float(np.nanmin(values))))
     axes.set_xlim(lowest, 1)
-    worst = int(values.argmin())
+    worst = int(np.nanargmin(values))
     bars[worst].set(edgecolor=INK, linewidth=1.4, alpha=1)
-    axes.axvline(float(values.mean()), color=MUTED, linestyle=":", linewidth=1.2)
+    axes.axvline(float(np.nanmean(values)), color=MUTED, linestyle=":", linewidth=1.2)
     inside = values[worst] > 0.3
     axes.annotate(
         f"{values[worst]:.2f}",
@@ -112,7 +117,7 @@ def _bars(axes: Axes, values: FloatArray, colours: Sequence[str], label: str) ->
         fontweight="bold",
         color="white" if inside else INK,
     )
-    axes.set_xlabel(f"{label}\n(mean {values.mean():.2f}, dotted)")
+    axes.set_xlabel(f"{label}\n(mean {np.nanmean(values):.2f}, dotted)")
     plain_axes(axes)
 
 
@@ -121,8 +126,11 @@ def _against_original(
 ) -> None:
     """Emulator's accuracy over the original's, with the diagonal where they are equal."""
     both = np.concatenate([emulated, original])
-    margin = max(0.02, 0.12 * float(both.max() - both.min()))
-    limits = (float(both.min()) - margin, float(both.max()) + margin)
+    if np.isnan(both).all():
+        _nothing(axes, "accuracies:\nno answers, or no labels")
+        return
+    margin = max(0.02, 0.12 * float(np.nanmax(both) - np.nanmin(both)))
+    limits = (float(np.nanmin(both)) - margin, float(np.nanmax(both)) + margin)
     axes.plot(limits, limits, color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
     for name, style in group_styles(groups).items():
         chosen = np.array([group == name for group in groups])
@@ -136,7 +144,7 @@ def _against_original(
             edgecolors="white",
             linewidths=0.7,
         )
-    worst = int((emulated - original).argmin())
+    worst = int(np.nanargmin(emulated - original))
     axes.scatter(original[worst], emulated[worst], s=110, facecolors="none", edgecolors=INK, linewidths=1.4)
     leftwards = original[worst] > sum(limits) / 2
     axes.annotate(
@@ -155,3 +163,9 @@ def _against_original(
     axes.set_xlabel("accuracy of the original")
     axes.set_ylabel("accuracy of the emulator")
     plain_axes(axes)
+
+
+def _nothing(axes: Axes, what: str) -> None:
+    """A panel that has nothing to show says so."""
+    axes.text(0.5, 0.5, what, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=MUTED)
+    axes.set_axis_off()

@@ -32,6 +32,9 @@ class CheckpointMismatchError(UserError):
 class IdentifiedTask(LightningModule, ABC):
     """A task whose checkpoints say what they are about, and which refuses another's."""
 
+    trained_steps: int = 0
+    """Steps behind the checkpoint that was loaded."""
+
     @property
     @abstractmethod
     def identity(self) -> Identity:
@@ -48,6 +51,8 @@ class IdentifiedTask(LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another run, before anything of it is taken over."""
         check(checkpoint, self.identity, self.state_dict())
+        steps = checkpoint.get("global_step")
+        self.trained_steps = steps if isinstance(steps, int) else 0
 
 
 def fingerprint(module: LightningModule) -> dict[str, str]:

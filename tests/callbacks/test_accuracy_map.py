@@ -51,7 +51,7 @@ def test_the_map_is_that_of_the_same_items(
     events.Reload()
     assert events.Scalars("map/accuracy_maximum")[-1].value == pytest.approx(float(expected.max()), abs=1e-6)
     assert events.Scalars("map/accuracy_mean_theta")[-1].value == pytest.approx(float(middle), abs=1e-6)
-    assert len(events.Images("map/accuracy")) == 2
+    assert len(events.Images("map/2_accuracy")) == 2
     assert 0 < events.Scalars("cost/accuracy_map")[-1].value < 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from pytorch_lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks import EmbeddingPCA
-from callbacks.embedding_pca import METADATA, numbers, row
+from callbacks.embedding_pca import METADATA, numbers, table
 from dynamo.analysis import pca, silhouette
 from dynamo.meta import MetaTask
 from dynamo.population import PopulationTask
@@ -45,12 +46,20 @@ def test_the_projector_tab(
     folders = sorted(path.parent for path in (tmp_path / "run").glob("*/theta"))
     assert [folder.name for folder in folders] == steps
     header, *rows = (folders[-1] / "theta/metadata.tsv").read_text(encoding="utf-8").splitlines()
-    assert header.split("\t") == list(METADATA)
+    assert header.split("\t") == [name for name in METADATA if not name.endswith("accuracy")]  # nobody measured them
     assert [line.split("\t")[0] for line in rows] == [member.name for member in task.members]
-    assert rows[0].split("\t") == [str(value) for value in row(task.members[0])]
+    assert rows[0].split("\t") == ["wide-0", "wide", "synthetic", "1.0", "none", "0", "0"]
+    assert (folders[-1] / "theta/sprite.png").is_file()
     lines = (folders[-1] / "theta/tensors.tsv").read_text(encoding="utf-8").splitlines()
     vectors = [[float(value) for value in line.split("\t")] for line in lines]
     assert torch.allclose(torch.tensor(vectors), task.theta, atol=1e-6)
+
+
+def test_what_is_known_of_some_members_has_a_column(task: MetaTask) -> None:
+    first, *others = task.members
+    header, rows = table([replace(first, test_accuracy=0.5), *others])
+    assert header[-1] == "test_accuracy"
+    assert [row[-1] for row in rows] == ["0.5", "", "", ""]
 
 
 def test_the_scalars_stand_in_the_event_file(task: MetaTask, fit: Fit, tmp_path: Path) -> None:

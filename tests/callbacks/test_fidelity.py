@@ -57,7 +57,7 @@ def test_equals_a_direct_count(
     assert not [key for key in found["mean"] if "stage" in key]  # one stage is no stage
     agreement = torch.cat([one.agreement for one in expected])
     assert found["worst"] == found["members"][int(agreement.argmin())]["name"]
-    assert float(trainer.callback_metrics["val_worst/agreement"]) == pytest.approx(float(agreement.min()))
+    assert float(trainer.callback_metrics["val/agreement_worst"]) == pytest.approx(float(agreement.min()))
     narrow = float(expected[1].variance_explained.mean())
     assert float(trainer.callback_metrics["val/variance_explained/narrow"]) == pytest.approx(narrow, rel=1e-5)
     loss = 1 - found["mean"]["variance_explained"] + task.output_weight * found["mean"]["kl"]
@@ -121,7 +121,7 @@ def pictures(tmp_path: Path) -> list[int]:
     """The steps at which there is one."""
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0})
     events.Reload()
-    return [image.step for image in events.Images("fidelity/val")] if events.Tags()["images"] else []
+    return [image.step for image in events.Images("map/4_fidelity")] if events.Tags()["images"] else []
 
 
 @pytest.fixture

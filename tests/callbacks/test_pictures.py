@@ -109,7 +109,7 @@ def test_a_long_run_has_a_hundred_pictures_and_all_numbers(
     monkeypatch.setattr("callbacks.embedding_pca.embedding_plane", lambda **_: Figure((0.1, 0.1)))
     train(task, data, tmp_path, Drawing(), EmbeddingPCA(projector_every_n_epochs=1), max_epochs=110)
     pictures, numbers = shown(tmp_path)
-    assert set(pictures) == {"drawing", "map/pca"}
+    assert set(pictures) == {"drawing", "map/1_plane"}
     for steps in pictures.values():
         assert len(steps) == len(set(steps)) == MOST_PICTURES
         assert steps[-1] == 110

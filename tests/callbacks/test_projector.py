@@ -13,8 +13,9 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch.utils.tensorboard import SummaryWriter
 
 from callbacks import EmbeddingPCA
-from callbacks.projector import list_embeddings
+from callbacks.projector import SPRITE, list_embeddings
 from datamodules import SyntheticSentimentDataModule
+from dynamo.figures.group_sprite import CELL, save_group_sprite
 from dynamo.meta import MetaTask
 
 
@@ -23,11 +24,13 @@ def listed(folder: Path) -> ProjectorConfig:
     return text_format.Parse((folder / "projector_config.pbtxt").read_text(encoding="utf-8"), ProjectorConfig())
 
 
-def write(folder: Path, step: int, tag: str, labels: bool = True) -> None:
+def write(folder: Path, step: int, tag: str, labels: bool = True, sprite: bool = False) -> None:
     """Add an embedding as a process of its own would."""
     board = SummaryWriter(str(folder))
     board.add_embedding(torch.randn(3, 2), metadata=["a", "b", "c"] if labels else None, global_step=step, tag=tag)
     board.close()
+    if sprite:
+        save_group_sprite(["a", "b", "a"], folder / f"{step:05d}/{tag}/{SPRITE}")
 
 
 def test_one_embedding_is_listed_as_torch_lists_it(tmp_path: Path) -> None:
@@ -51,6 +54,19 @@ def test_those_of_two_processes_are_listed_in_order(tmp_path: Path) -> None:
         assert (tmp_path / entry.tensor_path).is_file()
         assert (tmp_path / entry.metadata_path).is_file()
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_the_newest_comes_first_with_the_markers_of_its_groups(tmp_path: Path) -> None:
+    for step in (100000, 20000):
+        write(tmp_path, step, "theta", sprite=True)
+    list_embeddings(tmp_path)
+    first, *others = listed(tmp_path).embeddings
+    assert first.tensor_name == "theta"
+    assert first.tensor_path == "100000/theta/tensors.tsv"
+    assert (tmp_path / first.sprite.image_path).is_file()
+    assert list(first.sprite.single_image_dim) == [CELL, CELL]
+    assert [entry.tensor_name for entry in others] == ["theta:20000", "theta:100000"]
+    assert not any(entry.HasField("sprite") for entry in others)  # "Color by" would colour the markers once more
 
 
 def test_without_embeddings_the_list_is_empty(tmp_path: Path) -> None:
@@ -80,4 +96,4 @@ def test_a_run_that_goes_on_keeps_its_embeddings(
         before = tmp_path / "before.ckpt"
         trainer.fit(task, datamodule=data, ckpt_path=before if before.exists() else None, weights_only=True)
         trainer.save_checkpoint(before)
-    assert [entry.tensor_name for entry in listed(tmp_path).embeddings] == ["theta:00002", "theta:00003"]
+    assert [entry.tensor_name for entry in listed(tmp_path).embeddings] == ["theta", "theta:00002", "theta:00003"]

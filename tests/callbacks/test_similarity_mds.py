@@ -81,7 +81,7 @@ def test_the_distances_are_those_of_the_same_items(
     )
     assert found["emulators"] == pytest.approx(float(torch.stack(own).mean()), abs=1e-5)
     assert found["emulators_worst"] == pytest.approx(float(torch.stack(own).max()), abs=1e-5)
-    assert len(events.Images("map/similarity")) == 2
+    assert len(events.Images("map/3_similarity")) == 2
     assert 0 < events.Scalars("cost/similarity_mds")[-1].value < 1
 
 

@@ -77,3 +77,15 @@ def test_equal_accuracies_of_one_member_can_be_drawn() -> None:
 def test_refuses_missing_values() -> None:
     with pytest.raises(ValueError, match="4 members"):
         fidelity_bars(NAMES, GROUPS, EXPLAINED[:3], AGREEMENT, ACCURACY, ORIGINAL)
+
+
+def test_what_nobody_knows_is_said_and_not_drawn() -> None:
+    unknown = [float("nan")] * 2
+    figure = fidelity_bars(["a", "b"], ["g", "g"], [0.4, 0.8], unknown, unknown, unknown)
+    bars, agreement, accuracy = figure.axes
+    assert [bar.get_width() for bar in bars.patches] == [0.4, 0.8]
+    for panel, words in ((agreement, "have no answers"), (accuracy, "no labels")):
+        assert not panel.patches
+        assert words in panel.texts[0].get_text()
+    one = fidelity_bars(["a", "b"], ["g", "g"], [0.4, 0.8], [float("nan"), 0.5], unknown, unknown)
+    assert "(mean 0.50" in one.axes[1].get_xlabel()
