@@ -20,6 +20,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 ROOT = Path(__file__).resolve().parents[1]
 Commands = dict[str, list[str]]
 Zygote = Any  # of conftest.py
+TIMES = ("/seconds", "/finished")
+"""What in the results of a stage says how long it took, and when it was over."""
 
 SHORT = ["--trainer.max_epochs=4", "--trainer.limit_train_batches=5", "--checkpoint.every_n_train_steps=2"]
 KINDS = {
@@ -96,7 +98,7 @@ def files(run: Path) -> dict[str, object]:
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         if path.suffix == ".json":
             found |= {
-                f"{path.relative_to(run)}{k}": v for k, v in leaves(json.loads(path.read_text())) if k != "/seconds"
+                f"{path.relative_to(run)}{k}": v for k, v in leaves(json.loads(path.read_text())) if k not in TIMES
             }
         elif "tfevents" not in path.name and path.suffix != ".ckpt" and path.name not in (".lock", "config.yaml"):
             found[str(path.relative_to(run))] = path.read_bytes()
