@@ -46,7 +46,7 @@ def test_refuses_mismatch_and_the_reserved_name() -> None:
 class Constant:
     """At point p, every step answers the class that p names, except that padding answers the other one."""
 
-    dimensions, classes, vocabulary = 1, MappingProxyType({"t": 2, "none": 2}), 6
+    dimensions, classes, vocabulary, reads = 1, MappingProxyType({"t": 2, "none": 2}), 6, "tokens"
 
     def prepare(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs

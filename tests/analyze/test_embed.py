@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_one_line(run: Path, tmp_path: Path, capsys: Captur
             saved(tmp_path / "classes", classes=3),
             "tells 3 classes of task 'synthetic' apart, the networks of the map 2; choose",
         ),
-        (images, "'r' reads images, the data module has tokens"),
+        (images, "'r' reads images, the data module has words"),
     ):
         with pytest.raises(SystemExit):
             main(["analyze", "embed", "--run", str(run), "--population", str(folder)])
