@@ -10,7 +10,7 @@ import pytest
 
 from dynamo.analyze.folds import embedded, folders, folds_of
 from dynamo.analyze.run import FinishedRun
-from dynamo.runs import RunFolder
+from dynamo.runs import RunFolder, read_config
 from dynamo.types import UserError
 
 Make = Callable[..., RunFolder]
@@ -39,7 +39,7 @@ def test_newcomers_that_are_not_there_are_asked_for(finished: FinishedRun, fold:
         (folder.results / "embed.json").unlink()
     with pytest.raises(UserError) as caught:
         folds_of(finished.folder, [str(folder.root)])
-    population = finished.task.hparams.get("population")
+    population = read_config(folder.config)["model"]["init_args"]["population"]
     command = f"dynamo analyze embed --run {folder.root} --population {population} --only '[100%-0, 50%-2, 20%-1]'"
     assert command in str(caught.value)
 

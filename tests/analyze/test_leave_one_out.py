@@ -108,7 +108,7 @@ def test_who_is_on_no_map_is_refused(run: Path, fold: Make, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "--folds"),
+        ([], "required: folds"),
         (["--folds", "x", "--neighbours", "0"], "neighbours is 0; it has to be at least 1"),
         (["--folds", "x", "--permutations", "0"], "permutations is 0"),
         (["--folds", "nowhere*"], "no folder matches 'nowhere*'; train the folds first"),
