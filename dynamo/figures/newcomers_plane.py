@@ -119,10 +119,11 @@ def _draw_newcomers(axes: Axes, panel: NewcomersPanel) -> None:
 
 
 def _name(axes: Axes, panel: NewcomersPanel) -> None:
-    """The newcomers' names."""
-    points = panel.newcomers()
+    """The newcomers' names, beside marks and arrows."""
+    points, starts = panel.newcomers(), panel.starts()
+    along = [] if starts is None else [starts + share * (points - starts) for share in (0.25, 0.5, 0.75)]
     if len(points) <= MOST_NAMES:
-        call_out(axes, points, panel.names, panel.plane.points(), size=7.5)
+        call_out(axes, points, panel.names, np.concatenate([panel.plane.points(), *along]), size=7.5)
     else:
         label_points(axes, points, panel.names)
 
