@@ -60,8 +60,9 @@ def test_real_figures_name_what_exists(figure: Path, monkeypatch: pytest.MonkeyP
             assert [config for config in configs if not (ROOT / config).is_file()] == []
             if words[0] == "analyze":
                 assert words[1] in {kind.name for kind in ANALYSES}
-                _, asked = parse(next(kind for kind in ANALYSES if kind.name == words[1]), words[2:])
-                assert asked["out"] == str(run_of(words).root)
+                analysis, asked = parse(next(kind for kind in ANALYSES if kind.name == words[1]), words[2:])
+                assert {folder for name in analysis.folders for folder in getattr(analysis, name)} <= trained
+                assert (asked["out"] or asked["run"][0]) == str(run_of(words).root)
                 assert set(analysed(words)) <= trained
             elif words[0] == "test":
                 assert str(run_of(words).root) in trained

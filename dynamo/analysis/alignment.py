@@ -15,6 +15,9 @@ class Alignment(NamedTuple):
         aligned: the moving embedding laid over the fixed one `[N, D]`, D the larger of the two, in float64.
         residual: how far every model still is from its counterpart `[N]`.
         scale: factor applied to the moving embedding; 1 unless asked for.
+        turn: rotation and reflection `[D, D]` in the directions in which the models spread; 0 in all others, where
+            none is determined.
+        centres: of the moving and of the fixed embedding `[D]`.
 
     Examples:
         >>> import torch
@@ -27,6 +30,26 @@ class Alignment(NamedTuple):
     aligned: Tensor
     residual: Tensor
     scale: float
+    turn: Tensor
+    centres: tuple[Tensor, Tensor]
+
+    def carry(self, points: Tensor, known: Tensor) -> Tensor:
+        """Where in the fixed embedding would further models of the moving one lie?
+
+        In a direction in which the aligned models do not spread (fewer models than dimensions) no turn is better than
+        another; there a model is given its known place.
+
+        Args:
+            points: their places in the moving embedding `[M, D1]`.
+            known: their places in the fixed one, that of a map they were on `[M, D2]`.
+
+        Returns:
+            `[M, D]`.
+        """
+        width = len(self.turn)
+        away = _padded(known, width) - self.centres[1]
+        told = self.scale * (_padded(points, width) - self.centres[0]) @ self.turn
+        return self.centres[1] + told + away - away @ (self.turn.T @ self.turn)
 
 
 def procrustes_align(moving: Tensor, fixed: Tensor, *, scale: bool = False) -> Alignment:
@@ -59,13 +82,15 @@ def procrustes_align(moving: Tensor, fixed: Tensor, *, scale: bool = False) -> A
     source, target = _padded(moving, width), _padded(fixed, width)
     if not (source.isfinite().all() and target.isfinite().all()):
         raise ValueError("an embedding holds NaN or infinity")
-    centre = target.mean(0)
-    source, target = source - source.mean(0), target - centre
+    centres = source.mean(0), target.mean(0)
+    source, target = source - centres[0], target - centres[1]
     left, singular, right = torch.linalg.svd(source.T @ target)
     spread = source.square().sum()
     factor = float(singular.sum() / spread) if scale and spread > 0 else 1.0
     aligned = factor * source @ (left @ right)
-    return Alignment(aligned + centre, torch.linalg.vector_norm(aligned - target, dim=1), factor)
+    spans = singular > singular.amax() * 1e-12
+    turn = left[:, spans] @ right[spans]
+    return Alignment(aligned + centres[1], torch.linalg.vector_norm(aligned - target, dim=1), factor, turn, centres)
 
 
 def _padded(points: Tensor, width: int) -> Tensor:

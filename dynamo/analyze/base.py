@@ -38,6 +38,8 @@ class Analysis(ABC):
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     """Analyses whose numbers this one rests on; they come first."""
+    folders: ClassVar[tuple[str, ...]] = ()
+    """Options that name one folder or several, word by word, as a shell writes a pattern out; required."""
 
     @abstractmethod
     def numbers(self, run: FinishedRun) -> Content:

@@ -16,6 +16,7 @@ from dynamo.analyze.base import Analysis, Content, Result
 from dynamo.analyze.embed import Embed
 from dynamo.analyze.embedding import Embedding
 from dynamo.analyze.fixed_points import FixedPoints
+from dynamo.analyze.leave_one_out import LeaveOneOut
 from dynamo.analyze.run import FinishedRun
 from dynamo.analyze.semi_supervised import SemiSupervised
 from dynamo.analyze.similarity import Similarity
@@ -37,6 +38,7 @@ ANALYSES: tuple[type[Analysis], ...] = (
     FixedPoints,
     WordScores,
     Embed,
+    LeaveOneOut,
 )
 
 HELP = "usage: dynamo analyze KIND --run RUN [RUN ...]\n\n{kinds}\n\n`dynamo analyze KIND --help` tells its options.\n"
@@ -81,7 +83,9 @@ def parse(kind: type[Analysis], args: Sequence[str]) -> tuple[Analysis, dict[str
     parser.add_argument("--below", nargs="*", type=str, default=[], help="Runs drawn in a second row (Figure 9).")
     parser.add_argument("--out", type=str, help="Folder of the summary of several runs; default: of the first run.")
     parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, or auto: a GPU where there is one.")
-    parser.add_class_arguments(kind)
+    for option in kind.folders:
+        parser.add_argument(f"--{option}", nargs="+", type=str, required=True, help="Run folders, or patterns of them.")
+    parser.add_class_arguments(kind, skip=set(kind.folders))
     found = parser.instantiate_classes(parser.parse_args(list(args)), instantiate_groups=False)
     try:
         analysis = kind(**{field.name: found[field.name] for field in fields(kind)})  # type: ignore[arg-type]

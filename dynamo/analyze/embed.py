@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import ClassVar
 
@@ -20,6 +20,7 @@ from dynamo.figures.newcomers_plane import NewcomersPanel, newcomers_plane
 from dynamo.meta.checks import check_data, check_inputs
 from dynamo.population import Population, PopulationError, load_populations
 from dynamo.population.identity import digest
+from dynamo.population.sources import keep
 
 LAST = 20
 """Over so many of the last steps the loss that is told is a mean."""
@@ -35,11 +36,13 @@ class Embed(Analysis):
     mean distance in theta is least. `own_group` counts how often that is the newcomer's own group, among newcomers
     whose weights are not on the map already.
 
-    Leave-one-out: train a map with `--model.init_args.leave_out "[NAME, ...]"`, then embed the whole population on it.
+    Leave-one-out: train a map with `--model.init_args.leave_out "[NAME, ...]"`, then embed these on it, or the whole
+    population; `dynamo analyze leave_one_out` puts several such maps together.
 
     Args:
         population: folder of the newcomers' population, or a pattern of folders; or the import path of a function that
             returns one, such as `my_networks.population`.
+        only: names of the newcomers among its members; by default all of them come.
         steps: optimiser steps.
         lr: learning rate of V; by default that of the run.
         theta_lr: learning rate of theta; by default that of the run.
@@ -52,6 +55,7 @@ class Embed(Analysis):
 
     population: Population | str
     name: ClassVar[str] = "embed"
+    only: list[str] = field(default_factory=list)
     steps: int = 500
     lr: float | None = None
     theta_lr: float | None = None
@@ -70,7 +74,8 @@ class Embed(Analysis):
     @cached_property
     def newcomers(self) -> Population:
         """The networks that come; read when they are first asked for."""
-        return load_populations(self.population)
+        everyone = load_populations(self.population)
+        return keep(everyone, self.only) if self.only else everyone
 
     def options(self) -> Content:
         """What is asked, the weights of the newcomers included: another population may stand in the same folder."""

@@ -16,13 +16,28 @@ def leave_out(population: Population, names: Sequence[str]) -> Population:
     Raises:
         PopulationError: there is no such member, or none would be left.
     """
+    _check_known(population, names, "leave out")
+    if set(names) >= {member.name for member in population.members}:
+        raise PopulationError(f"All {len(population)} members would be left out; leave some for the map.")
+    return population.filtered(lambda member: member.name not in names)
+
+
+def keep(population: Population, names: Sequence[str]) -> Population:
+    """Some members of the population alone, in its own order.
+
+    Raises:
+        PopulationError: there is no such member.
+    """
+    _check_known(population, names, "keep")
+    return population.filtered(lambda member: member.name in names)
+
+
+def _check_known(population: Population, names: Sequence[str], purpose: str) -> None:
+    """Refuse the name of nobody."""
     known = [member.name for member in population.members]
     missing = [name for name in names if name not in known]
     if missing:
-        raise PopulationError(f"No member {missing[0]!r} to leave out; the population has {', '.join(known)}.")
-    if set(names) >= set(known):
-        raise PopulationError(f"All {len(known)} members would be left out; leave some for the map.")
-    return population.filtered(lambda member: member.name not in names)
+        raise PopulationError(f"No member {missing[0]!r} to {purpose}; the population has {', '.join(known)}.")
 
 
 def load_populations(places: str | Sequence[str] | Population) -> Population:

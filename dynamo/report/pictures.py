@@ -31,6 +31,8 @@ WATCHED: Final = {
     "fidelity_test": callbacks.FidelityTable,
 }
 """Pictures that callbacks draw, by file."""
+ASKED: Final = {"embed": " --population OTHER", "leave_one_out": " --folds RUN ..."}
+"""What an analysis has to be told besides the run."""
 INSTEAD: Final = {
     "map_pca": "embedding",
     "map_similarity": "similarity",
@@ -91,10 +93,10 @@ def pictures_of(root: RunFolder, others: Sequence[RunFolder] = ()) -> list[Pictu
 def missing_of(shown: Sequence[Picture], run: str) -> list[Missing]:
     """The analyses that none of the pictures is of, and how they would be made."""
     known = {picture.name for picture in shown}
-    commands = [(kind, f"dynamo analyze {kind.name} --run {run}") for kind in ANALYSES if kind.name not in known]
     told = [
-        Missing(kind.name, caption(kind)[0], f"{command} --population OTHER" if kind.name == "embed" else command)
-        for kind, command in commands
+        Missing(kind.name, caption(kind)[0], f"dynamo analyze {kind.name} --run {run}{ASKED.get(kind.name, '')}")
+        for kind in ANALYSES
+        if kind.name not in known
     ]
     if not known & {"fidelity_test", "fidelity_val"}:
         question = caption(callbacks.FidelityTable)[0]

@@ -144,7 +144,9 @@ def _options(kind: str, options: object) -> list[str]:
     for field in fields(known):  # type: ignore[arg-type]
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         value = options.get(field.name, default)
-        if value != default:
+        if field.name in known.folders and isinstance(value, list):
+            typed.append(shlex.join([f"--{field.name}", *map(str, value)]))
+        elif value != default:
             typed.append(f"--{field.name} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}")
     return typed
 

@@ -36,6 +36,14 @@ _MEANINGS: Final = {
     "spread_late": "how far apart they are at the end",
     "late_over_early": "above 1 they part, below 1 they meet",
     "own_group": "share of the newcomers whose nearest group is their own",
+    "own_group_before": "the same for their places as members",
+    "group_agreement": "share of those left out whose nearest group is the one that they have as members",
+    "group_chance": "the same with shuffled names of the members",
+    "p_group": "share of shuffles with an agreement as high",
+    "neighbour_agreement": "share of their nearest members that are those that they have as members",
+    "neighbour_chance": "the same with shuffled names of the members",
+    "p_neighbour": "share of shuffles with an agreement as high",
+    "distance_change": "by how much distances in theta differ between the two maps, as a share of them",
 }
 
 

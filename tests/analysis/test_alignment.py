@@ -77,3 +77,32 @@ def test_refuses_other_members() -> None:
         procrustes_align(torch.zeros(4, 2), torch.zeros(5, 2))
     with pytest.raises(ValueError, match="NaN"):
         procrustes_align(torch.full((4, 2), torch.nan), torch.zeros(4, 2))
+
+
+def _turned(width: int, seed: int) -> Tensor:
+    return torch.linalg.qr(_random(width, width, seed))[0]
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_further_points_are_carried_along(scale: bool) -> None:
+    fixed, further = _random(9, 4, seed=0), _random(3, 4, seed=1)
+    turn, factor = _turned(4, seed=2), 0.5 if scale else 1.0
+    found = procrustes_align(factor * fixed @ turn + 5.0, fixed, scale=scale)
+    carried = found.carry(factor * further @ turn + 5.0, torch.zeros(3, 4))
+    torch.testing.assert_close(carried, further)
+
+
+def test_where_no_turn_is_determined_a_point_keeps_its_known_place() -> None:
+    """Three models in four dimensions span a plane; of the other two directions nothing is known."""
+    fixed, further = torch.cat([_random(3, 2, seed=0), torch.zeros(3, 2)], 1), _random(5, 4, seed=1)
+    known = _random(5, 4, seed=2)
+    turn = _turned(4, seed=3)
+    carried = procrustes_align(fixed @ turn, fixed).carry(further @ turn, known)
+    torch.testing.assert_close(carried[:, :2], further[:, :2])
+    torch.testing.assert_close(carried[:, 2:], known[:, 2:])
+
+
+def test_models_that_are_all_one_point_determine_no_turn() -> None:
+    known = _random(2, 3, seed=0)
+    found = procrustes_align(torch.ones(4, 3), torch.zeros(4, 3))
+    torch.testing.assert_close(found.carry(_random(2, 3, seed=1), known), known)

@@ -101,10 +101,15 @@ def test_a_member_that_was_left_out_is_judged(commands: dict[str, list[str]], ow
     out = ["50%-1", "20%-0"]
     main(["fit", *commands["meta"], "--run", str(run), "--model.init_args.leave_out", json.dumps(out)])
     main(["analyze", "embed", "--run", str(run), "--population", own, "--steps", "3"])
+    everyone = RunFolder(run).read_result("embed")
+    main(["analyze", "embed", "--run", str(run), "--population", own, "--steps", "3", "--only", json.dumps(out)])
     found = RunFolder(run).read_result("embed")
-    assert not {member["name"] for member in found["members"]} & set(out)
-    assert [row["name"] for row in found["newcomers"] if not row["on_map"]] == out
-    assert found["own_group"]["count"] == 2
+    assert [row["name"] for row in found["newcomers"]] == out
+    assert len(everyone["newcomers"]) == len(everyone["members"]) + 2
+    assert [row["name"] for row in everyone["newcomers"] if not row["on_map"]] == out
+    for one in (found, everyone):
+        assert not {member["name"] for member in one["members"]} & set(out)
+        assert one["own_group"]["count"] == 2
 
 
 def test_only_strangers_of_known_groups_are_judged() -> None:

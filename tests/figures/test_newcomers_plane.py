@@ -45,6 +45,20 @@ def test_a_map_of_one_dimension_has_its_newcomers_at_height_0() -> None:
     assert np.asarray(stars(axes).get_offsets()).tolist() == [[0.5, 0.0]]
 
 
+def test_arrows_lead_from_where_they_were_to_their_stars() -> None:
+    points, origins = torch.tensor([[1.0, 2.0], [-1.0, 0.0]]), torch.tensor([[0.0, 1.0, 7.0], [2.0, -1.0, 7.0]])
+    (axes,) = newcomers_plane([NewcomersPanel(PLANE, points, ["x", "y"], ["big", "small"], origins)]).axes
+    ends = [np.asarray(arrow.get_path().vertices)[:-1] for arrow in axes.patches]  # the last one closes the head
+    starts = np.array([[0.0, 1.0], [2.0, -1.0]])
+    assert len(ends) == 2
+    for path, start, end in zip(ends, starts, points.numpy(), strict=True):
+        way = end - start
+        along = (path - start) @ way / (way @ way)
+        assert 0 <= along.min() < 0.5 < along.max() <= 1  # shrunk by the sizes of the marks
+    (bare,) = newcomers_plane([NewcomersPanel(PLANE, points, ["x", "y"], ["big", "small"])]).axes
+    assert not bare.patches
+
+
 def test_of_many_newcomers_those_with_room_are_named() -> None:
     count = MOST_NAMES + 1
     panel = NewcomersPanel(PLANE, torch.zeros(count, 2), [f"n{i}" for i in range(count)], ["big"] * count)
@@ -64,3 +78,5 @@ def test_parts_that_do_not_fit_are_refused(points: tuple[int, ...], names: list[
         newcomers_plane([NewcomersPanel(PLANE, torch.zeros(points), names, groups)])
     with pytest.raises(ValueError, match="no map to draw"):
         newcomers_plane([])
+    with pytest.raises(ValueError, match="one for each of 1"):
+        newcomers_plane([NewcomersPanel(PLANE, torch.zeros(1, 2), ["x"], ["a"], torch.zeros(2, 2))])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dynamo.population import Population, PopulationError, load_populations
-from dynamo.population.sources import leave_out
+from dynamo.population.sources import keep, leave_out
 
 MakePopulation = Callable[..., Population]
 
@@ -102,6 +102,17 @@ def test_a_bundle_of_which_nobody_is_left_is_gone(make_population: MakePopulatio
     whole = make_population()
     gone = [member.name for member in whole.bundle_members[0]]
     assert leave_out(whole, gone).bundle_members == whole.bundle_members[1:]
+
+
+def test_those_that_are_kept_and_those_that_are_left_out_are_all(make_population: MakePopulation) -> None:
+    whole = make_population()
+    names = [member.name for member in whole.members]
+    chosen = [names[-1], names[1]]
+    kept = [member.name for member in keep(whole, chosen).members]
+    assert kept == [names[1], names[-1]]
+    assert sorted([*kept, *(member.name for member in leave_out(whole, chosen).members)]) == sorted(names)
+    with pytest.raises(PopulationError, match="No member 'nobody' to keep; the population has "):
+        keep(whole, ["nobody"])
 
 
 def test_nobody_of_that_name_and_nobody_left_are_refused(make_population: MakePopulation) -> None:
