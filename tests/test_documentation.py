@@ -37,6 +37,7 @@ TROUBLE = DOCS / "how_to/troubleshooting.md"
 TINY = ["-c", "configs/debug/tiny.yaml"]
 PLACES = {  # our things in the place of the reader's own
     "CONFIG": "configs/population/demo.yaml",
+    "my_map.yaml": "configs/meta/demo.yaml",
     "RUN": "runs/demo/seed=0",
     "OTHER": "runs/demo/population/population",
     "KIND": "embedding",
@@ -124,7 +125,7 @@ def commands() -> dict[str, str]:
 
 
 def ours(word: str) -> str:
-    return re.sub(r"(?<![\w-])[A-Z]+(?![\w-])", lambda name: PLACES.get(name[0], name[0]), word)
+    return PLACES.get(word) or re.sub(r"(?<![\w-])[A-Z]+(?![\w-])", lambda name: PLACES.get(name[0], name[0]), word)
 
 
 # What is done with a command.
@@ -219,7 +220,7 @@ def dynamo(words: list[str], room: Path) -> None:
             main(words)
         case ["fit" | "test" | "reproduce" | "report"]:
             pass  # named, not typed
-        case [_, "--help"]:
+        case [*_, "--help"]:
             with pytest.raises(SystemExit, match="0"):
                 main(words)
         case ["fit" | "test" | "validate" | "predict", *_]:
