@@ -80,10 +80,10 @@ def test_the_pictures_stand_in_order_and_before_the_curves(runs: Path) -> None:
 
 def test_what_the_test_split_says_stands_at_the_step_of_its_weights(runs: Path) -> None:
     board = read(runs / "meta")
-    assert [event.step for event in board.Scalars("test/agreement")] == [4]
-    assert [event.step for event in board.Images("map/5_fidelity_test")] == [4]
+    assert {event.step for event in board.Scalars("test/agreement")} == {4}  # however often it is measured
+    assert {event.step for event in board.Images("map/5_fidelity_test")} == {4}
     assert json.loads((runs / "meta/results/fidelity_test.json").read_text())["step"] == 4
-    assert [event.step for event in read(runs / "population").Scalars("test/accuracy")] == [4]
+    assert {event.step for event in read(runs / "population").Scalars("test/accuracy")} == {4}
 
 
 @pytest.mark.parametrize("kind", ["population", "meta"])

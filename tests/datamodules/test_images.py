@@ -110,7 +110,7 @@ def test_members_train_on_their_own_images_and_are_validated_on_plain_common_one
     data = fit(module, tmp_path, eval_batch_size=5)
     assert len(module.trained) == 2 * 8
     for batch in module.trained:
-        assert batch.images
+        assert batch.reads == "images"
         assert batch.inputs.shape == (3, 6, 3, 32, 32)
         assert batch.inputs.dtype == torch.float32
         assert batch.targets.shape == batch.lengths.shape == (3, 6)
