@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Self, get_args
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.resident import tensors_digest
 from dynamo.types import TaskBatch
 
 Keep = Literal["head", "tail", "random"]
@@ -90,11 +90,7 @@ class EncodedText:
 
     def digest(self) -> str:
         """The sha256 of what the source holds, whatever part of it is read."""
-        found = hashlib.sha256()
-        for part in (self.tokens, self.offsets, self.labels):
-            found.update(f"{part.dtype} {tuple(part.shape)}".encode())
-            found.update(part.contiguous().numpy().data)
-        return found.hexdigest()
+        return tensors_digest(self.tokens, self.offsets, self.labels)
 
     def gather(self, indices: Tensor, longest: int, rngs: Iterable[np.random.Generator] | None) -> TaskBatch:
         """The texts at `indices` (`[B]` or `[N, B]`), padded with 0 on the right to `longest` steps.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Self
@@ -16,7 +15,7 @@ from torch.nn import functional as nnf
 from datamodules.augmentation import MIXING, POLICIES, augment
 from datamodules.base import IndexedDataModule, check_at_least
 from datamodules.basic_english import words_digest
-from datamodules.resident import TaskData
+from datamodules.resident import TaskData, tensors_digest
 from datamodules.schedule import IndexBatch, check_val_fraction, hold_out
 from dynamo.types import Reader, TaskBatch
 
@@ -66,11 +65,7 @@ class ImageSplit:
 
     def digest(self) -> str:
         """The sha256 of images and labels."""
-        found = hashlib.sha256()
-        for part in (self.images, self.labels):
-            found.update(f"{part.dtype} {tuple(part.shape)}".encode())
-            found.update(part.contiguous().numpy().data)
-        return found.hexdigest()
+        return tensors_digest(self.images, self.labels)
 
     def normalise(self, images: Tensor) -> Tensor:
         """From uint8 `[..., 3, h, w]` to float32 of mean 0 and standard deviation 1, over the training images."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -75,3 +76,12 @@ class TaskData:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {name!r}.")
         found: Resident = getattr(self, name)
         return found
+
+
+def tensors_digest(*parts: Tensor) -> str:
+    """The sha256 of some tensors: of their types, shapes and values."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(f"{part.dtype} {tuple(part.shape)}".encode())
+        found.update(part.contiguous().numpy().data)
+    return found.hexdigest()

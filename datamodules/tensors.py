@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +17,10 @@ from torch import Tensor
 
 from datamodules.base import IndexedDataModule, check_at_least
 from datamodules.basic_english import words_digest
-from datamodules.resident import TaskData
+from datamodules.resident import TaskData, tensors_digest
 from datamodules.schedule import check_val_fraction, hold_out
 from dynamo.plain_file import open_plain
-from dynamo.types import OptionError, Reads, TaskBatch
+from dynamo.types import SEQUENTIAL, OptionError, TaskBatch, reads_of
 
 LARGEST = 2**31
 """No more token ids than this."""
@@ -56,6 +55,10 @@ class TensorSplit:
     def select(self, items: Tensor) -> TensorSplit:
         """The items at `items`, in that order, copied."""
         return TensorSplit(self.inputs[items], self.labels[items], self.lengths[items])
+
+    def digest(self) -> str:
+        """The sha256 of inputs, classes and lengths."""
+        return tensors_digest(self.inputs, self.labels, self.lengths)
 
     def gather(self, indices: Tensor, longest: int, rngs: Iterable[np.random.Generator] | None) -> TaskBatch:
         """The items at `indices` (`[B]` or `[N, B]`), `longest` steps wide."""
@@ -130,7 +133,7 @@ class TensorDataModule(IndexedDataModule):
             arrays = read_arrays(Path(inputs))
             inputs, targets, lengths = arrays["inputs"], arrays.get("targets", targets), arrays.get("lengths", lengths)
         self.items = as_items(inputs, targets, lengths)
-        self.reads: Reads = TaskBatch(self.items.inputs, self.items.labels, self.items.lengths).reads
+        self.reads = reads_of(self.items.inputs)
         count = int(self.items.labels.max()) + 1
         names = tuple(class_names or (str(index) for index in range(count)))
         if len(names) < count:
@@ -147,7 +150,7 @@ class TensorDataModule(IndexedDataModule):
         rest, test = hold_out(labels, self.test_fraction, self.split_seed, "item")
         kept, held = hold_out(labels[rest], self.val_fraction, self.split_seed, "item")
         train, val, tested = (self.items.select(places) for places in (rest[kept], rest[held], test))
-        digest = words_digest([tensor_digest(split) for split in (train, val, tested)])
+        digest = words_digest([split.digest() for split in (train, val, tested)])
         return {task: TaskData(train, val, tested, digest) for task in self.classes}
 
     def vocabulary_digest(self) -> str:
@@ -206,8 +209,7 @@ def as_items(inputs: Tensor, targets: Tensor | None, lengths: Tensor | None) -> 
         )
     if not inputs.isfinite().all():
         raise OptionError("inputs has values that are not finite numbers; leave these items out.")
-    form = TaskBatch(inputs, inputs, inputs)
-    steps = inputs.shape[1] if form.sequential else 1
+    steps = inputs.shape[1] if reads_of(inputs) in SEQUENTIAL else 1
     for name, values in (("targets", targets), ("lengths", lengths)):
         if values is not None and (values.shape != (count,) or values.is_floating_point()):
             raise OptionError(f"{name} has to be {count} whole numbers, one for each item, not {_told(values)}.")
@@ -218,15 +220,6 @@ def as_items(inputs: Tensor, targets: Tensor | None, lengths: Tensor | None) -> 
     if int(real.min()) < 1 or int(real.max()) > steps:
         raise OptionError(f"lengths has to lie between 1 and {steps}; it is {int(real.min())} to {int(real.max())}.")
     return TensorSplit(inputs, labels, real)
-
-
-def tensor_digest(split: TensorSplit) -> str:
-    """The sha256 of inputs, classes and lengths."""
-    found = hashlib.sha256()
-    for part in (split.inputs, split.labels, split.lengths):
-        found.update(f"{part.dtype} {tuple(part.shape)}".encode())
-        found.update(part.contiguous().numpy().data)
-    return found.hexdigest()
 
 
 def _told(values: object) -> str:

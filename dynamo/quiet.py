@@ -25,7 +25,7 @@ def quiet_trainer(max_epochs: int | None = None, max_steps: int = -1, max_time: 
     Raises:
         ValueError: nothing says when to stop.
 
-    Example:
+    Examples:
         >>> from datamodules import SyntheticSentimentDataModule
         >>> from dynamo import MemberGroup, PopulationTask
         >>> data = SyntheticSentimentDataModule(train_size=200)

@@ -57,6 +57,16 @@ class RunFolder:
         """The file of a checkpoint by its short name ("last", "best")."""
         return self.checkpoints / f"{name}.ckpt"
 
+    def check_finished(self) -> None:
+        """Refuse a run whose training has not finished.
+
+        Raises:
+            UserError: naming the command that goes on with it.
+        """
+        if not self.done("fit"):
+            command = f"dynamo fit -c {self.config} --ckpt_path last"
+            raise UserError(f"{self.root}: the training has not finished; go on with `{command}`.")
+
     def done(self, stage: str) -> bool:
         """Whether a stage (fit, test, an analysis) has finished: its results are written last, and whole.
 

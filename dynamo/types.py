@@ -13,13 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 Reads = Literal["tokens", "signals", "vectors", "images"]
 """What a network is given: token ids `[B, T]`, numbers at every step `[B, T, F]`, numbers `[B, F]`, or images."""
+
+SEQUENTIAL: Final = ("tokens", "signals")
+"""What is read step by step."""
+
+
+def reads_of(inputs: Tensor) -> Reads:
+    """What are these inputs?"""
+    if inputs.dim() >= 4:
+        return "images"
+    if not inputs.is_floating_point():
+        return "tokens"
+    return "signals" if inputs.dim() == 3 else "vectors"
 
 
 class TaskBatch(NamedTuple):
@@ -52,16 +64,12 @@ class TaskBatch(NamedTuple):
     @property
     def reads(self) -> Reads:
         """What the items are."""
-        if self.inputs.dim() >= 4:
-            return "images"
-        if not self.inputs.is_floating_point():
-            return "tokens"
-        return "signals" if self.inputs.dim() == 3 else "vectors"
+        return reads_of(self.inputs)
 
     @property
     def sequential(self) -> bool:
         """Whether the items are read step by step: token ids or signals."""
-        return self.reads in ("tokens", "signals")
+        return self.reads in SEQUENTIAL
 
     def real_steps(self, burn_in: int = 0) -> Tensor:
         """Which steps are neither padding nor burn-in: bool `[..., B, T]`; of what has no steps all, `[..., B, 1]`.

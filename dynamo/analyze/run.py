@@ -55,9 +55,7 @@ class FinishedRun:
         cli = load_run(folder)
         if not isinstance(cli.model, MetaTask) or not isinstance(cli.datamodule, IndexedDataModule):
             raise UserError(f"{folder.root} is not the run of a meta-model; `analyze` needs one (configs/meta).")
-        if not folder.done("fit"):
-            command = f"dynamo fit -c {folder.config} --ckpt_path last"
-            raise UserError(f"{folder.root}: the training has not finished; go on with `{command}`.")
+        folder.check_finished()
         try:
             place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
             torch.zeros(1, device=place)

@@ -47,11 +47,10 @@ class ConditionalLayerNorm(ThetaNorm):
 class ConditionalNorm(ThetaNorm):
     """What does theta change where states are maps? They are normalised, then scaled and shifted per channel.
 
-    Statistics of activations change with theta, so
-    running averages that were gathered over many points fit none of them: "group" normalises every image by itself
-    (group norm, Wu and He 2018) and has no statistics to go wrong, at the N points, between them, in training or
-    not. "batch" is the control: statistics of the batch and point at hand in training, running averages over all
-    points in evaluation.
+    Statistics of activations change with theta, so running averages that were gathered over many points fit none of
+    them: "group" normalises every image by itself (group norm, Wu and He 2018) and has no statistics to go wrong, at
+    the N points, between them, in training or not. "batch" is the control: statistics of the batch and point at hand in
+    training, running averages over all points in evaluation.
 
     Args:
         channels: c.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from dynamo.population.manifest import PopulationError
-from dynamo.types import TaskBatch
+from dynamo.types import SEQUENTIAL, reads_of
 
 Observe = Callable[[nn.Module, Tensor], tuple[Tensor | Sequence[Tensor], Tensor | None]]
 """A module and its inputs -> hidden states, of one stage or of several, and logits (None: it has no answers).
@@ -116,7 +116,7 @@ def _through_hooks(
     finally:
         for handle in handles:
             handle.remove()
-    by_step = TaskBatch(inputs, inputs, inputs).sequential
+    by_step = reads_of(inputs) in SEQUENTIAL
     seen = {name: _over_steps(name, tensors, by_step, steps) for name, tensors in calls.items()}
     if output is None:
         logits = None

@@ -15,7 +15,7 @@ from dynamo.population.members import Member
 from dynamo.population.modules import ModuleBundle, copies
 from dynamo.population.observation import Form, Seen, answer, look, precision
 from dynamo.population.recurrent import RecurrentBundle, RecurrentClassifier
-from dynamo.types import TaskBatch
+from dynamo.types import SEQUENTIAL, reads_of
 
 EXAMPLE = ((1, 2, 1), (2, 2, 1))
 """Token ids of real words in any vocabulary, no padding; B and T differ, so that mixed-up axes show."""
@@ -105,7 +105,7 @@ def examine(module: nn.Module, probe: Probe, example: Tensor, name: str) -> Form
             f"{name} answers differently where items come one by one: items have to be the first axis "
             "(batch_first=True), to be begun anew each time, and to meet no dropout in evaluation mode."
         )
-    if TaskBatch(example, example, example).sequential and example.shape[1] > 1:
+    if reads_of(example) in SEQUENTIAL and example.shape[1] > 1:
         _check_causal(module, probe, example, seen, tolerance, name)
     if probe.read_out is not None and seen.form.classes:
         states = seen.hidden[-1]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dynamo.population.hooks import Probe, ReadOut, call, layers_of
 from dynamo.population.manifest import PopulationError
-from dynamo.types import Reads, TaskBatch
+from dynamo.types import SEQUENTIAL, Reads, reads_of
 
 
 class Form(NamedTuple):
@@ -58,8 +58,8 @@ def look(module: nn.Module, probe: Probe, inputs: Tensor, name: str) -> Seen:
     Raises:
         PopulationError: it fails, or does not show tensors of such shapes.
     """
-    items = TaskBatch(inputs, inputs, inputs)
-    shapes = "[B, T, H] and logits [B, T, C] or [B, C]" if items.sequential else (
+    reads = reads_of(inputs)
+    shapes = "[B, T, H] and logits [B, T, C] or [B, C]" if reads in SEQUENTIAL else (
         "[B, H] or [B, channels, h, w] and logits [B, C]"
     )  # fmt: skip
     by_forward = probe.observe is call
@@ -88,20 +88,21 @@ def look(module: nn.Module, probe: Probe, inputs: Tensor, name: str) -> Seen:
     if not all(part.is_floating_point() for part in parts):
         told = " and ".join(str(part.dtype) for part in parts)
         raise PopulationError(f"{name}: {culprit} returns {told}, not floats; {remedy}.")
-    return _seen(module, probe, items, [stage.float() for stage in stages], logits, f"{name}: {culprit}", remedy)
+    return _seen(module, probe, inputs, [stage.float() for stage in stages], logits, f"{name}: {culprit}", remedy)
 
 
 def _seen(
     module: nn.Module,
     probe: Probe,
-    items: TaskBatch,
+    inputs: Tensor,
     stages: list[Tensor],
     logits: Tensor | None,
     culprit: str,
     remedy: str,
 ) -> Seen:
     """`look`, once there are tensors: are they of the right shapes?"""
-    inputs, sequential = items.inputs, items.sequential
+    reads = reads_of(inputs)
+    sequential = reads in SEQUENTIAL
     ahead = inputs.shape[: 2 if sequential else 1]  # [B, T] or [B]
     if logits is None:
         logits = stages[-1].new_zeros(*ahead, 0)
@@ -118,8 +119,8 @@ def _seen(
         )
     positions = tuple(() if sequential else tuple(stage.shape[2:]) for stage in stages)
     sizes = tuple(stage.shape[2 if sequential else 1] for stage in stages)
-    item = {"tokens": (), "signals": inputs.shape[2:]}.get(items.reads, inputs.shape[1:])
-    form = Form(items.reads, tuple(item), sizes, positions, logits.shape[-1], sequential and logits.dim() == 3)
+    item = {"tokens": (), "signals": inputs.shape[2:]}.get(reads, inputs.shape[1:])
+    form = Form(reads, tuple(item), sizes, positions, logits.shape[-1], sequential and logits.dim() == 3)
     hidden = tuple(stage[:, :, None, None] if not sequential and stage.dim() == 2 else stage for stage in stages)
     return Seen(hidden, logits.float(), form)
 

@@ -43,7 +43,7 @@ def find(folder: Path) -> Source:
     """
     root = RunFolder(folder)
     if root.config.is_file():
-        _check_finished(root)
+        root.check_finished()
         return Source(root, (root,), maps=not (folder / "population" / NAME).is_file())
     inside = [RunFolder(path) for path in sorted(folder.glob("*"), key=_naturally)]
     inside = [run for run in inside if run.config.is_file()]
@@ -52,7 +52,7 @@ def find(folder: Path) -> Source:
         others = f"; it holds the runs {', '.join(run.root.name for run in inside)}: name one of them" if inside else ""
         raise UserError(f"{folder} is no run: {root.config.name} is missing{others or '. Runs lie under runs/'}.")
     for run in seeds:
-        _check_finished(run)
+        run.check_finished()
     return Source(root, seeds, maps=True)
 
 
@@ -102,13 +102,6 @@ def sound(run: RunFolder, stage: str) -> Iterator[None]:
     except UNSOUND as error:
         path, reason = run.results / f"{stage}.json", " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"{path} is damaged ({reason}); delete it and run the stage {stage!r} again.") from error
-
-
-def _check_finished(run: RunFolder) -> None:
-    if not run.done("fit"):
-        raise UserError(
-            f"{run.root}: the training has not finished; go on with `dynamo fit -c {run.config} --ckpt_path last`."
-        )
 
 
 def _naturally(path: Path) -> list[int | str]:
