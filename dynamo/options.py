@@ -1,10 +1,12 @@
-"""What is wrong with an option, in one line instead of the parser's page."""
+"""Options as a person means them: later lists replace earlier ones, and what is wrong is said in one line."""
 
 from __future__ import annotations
 
+import argparse
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser
 
 NOISE = re.compile(
@@ -22,7 +24,25 @@ def plain(message: str) -> str:
 
 
 class PlainParser(LightningArgumentParser):
-    """A parser that names the culprit and the remedy, and does not print its usage."""
+    """A parser that names the culprit and the remedy, and does not print its usage; in it, a list replaces a list."""
+
+    def _check_value_key(
+        self,
+        action: argparse.Action,
+        value: Any,  # noqa: ANN401
+        key: str,
+        cfg: Namespace | None,
+        append: bool = False,
+    ) -> Any:  # noqa: ANN401 - jsonargparse's signature
+        """A list takes nothing over from the one that it replaces.
+
+        jsonargparse fills the gaps of its items from the earlier list's, item by item, where both happen to be of one
+        length: three groups of an overlay would keep the widths of the three groups below it, and four would not.
+        """
+        if isinstance(value, list) and not append and cfg is not None and key in cfg:
+            cfg = cfg.clone()
+            del cfg[key]
+        return super()._check_value_key(action, value, key, cfg, append=append)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong and end with exit code 2."""

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import Namespace
 
 from dynamo.cli import DynamoCLI, build, main
-from dynamo.population import Population
+from dynamo.population import MemberGroup, Population
 from dynamo.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,6 +85,20 @@ def test_the_parser_accepts_it_alone_and_with_its_overlays(config: Path, monkeyp
     for overlay in overlays:
         parsed([str(config), str(overlay)], monkeypatch)
     assert parsed([str(config), TINY], monkeypatch).trainer.max_epochs == 2
+
+
+FULL = [path for path in POPULATIONS if (ROOT / "configs/full" / path.name).exists()]
+
+
+@pytest.mark.parametrize("config", FULL, ids=lambda path: path.stem)
+def test_the_full_scale_has_no_group_of_the_laptops(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-34s are ResNet-34s: what a group of the overlay leaves out has its default, not the laptop's value."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(RunFolder, "started", lambda self: False)
+    overlay = ROOT / "configs/full" / config.name
+    wanted = yaml.safe_load(overlay.read_text(encoding="utf-8"))["model"]["init_args"]["groups"]
+    found = parsed([str(config), str(overlay)], monkeypatch).model.init_args.groups
+    assert [MemberGroup(**vars(group)) for group in found] == [MemberGroup(**group) for group in wanted]
 
 
 @pytest.mark.parametrize("config", METAS, ids=lambda path: path.stem)

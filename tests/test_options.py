@@ -1,9 +1,15 @@
-"""A complaint keeps the culprit and loses the rest."""
+"""A complaint keeps the culprit and loses the rest; a list takes nothing over from the one below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from dynamo.cli import main
-from dynamo.options import plain
+from dynamo.options import PlainParser, plain
 
 MESSAGE = """Parser key "model":
   Does not validate against any of the Union subtypes
@@ -46,3 +52,56 @@ def test_one_line_with_the_culprit_and_the_way_to_the_remedy(
     assert said.startswith("dynamo: error: ")
     assert culprit in said
     assert said.endswith("--help")
+
+
+@dataclass
+class Item:
+    """Of a list that a configuration may set."""
+
+    name: str
+    size: int = 1
+    sizes: list[int] | None = None
+
+
+class Holder:
+    """What a configuration builds."""
+
+    def __init__(self, items: list[Item], depth: int = 1) -> None:
+        self.items, self.depth = items, depth
+
+
+def read(tmp_path: Path, *texts: str, words: Sequence[str] = ()) -> tuple[list[Item], int]:
+    """The options after these configurations, one over the other, and these words."""
+    parser = PlainParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(Holder, "holder")
+    files = [tmp_path / f"{number}.yaml" for number in range(len(texts))]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text, encoding="utf-8")
+    found = parser.parse_args([*(word for file in files for word in ("--config", str(file))), *words])
+    held = parser.instantiate(found).holder
+    return held.items, held.depth
+
+
+BELOW = f"""
+holder:
+  class_path: {__name__}.Holder
+  init_args:
+    items: [{{name: a, size: 5, sizes: [1, 2]}}, {{name: b, size: 6}}]
+    depth: 3
+"""
+
+
+def test_a_list_replaces_a_list_of_its_length_too(tmp_path: Path) -> None:
+    above = "holder: {init_args: {items: [{name: c}, {name: d, size: 2}]}}"
+    assert read(tmp_path, BELOW, above) == ([Item("c"), Item("d", 2)], 3)
+    assert read(tmp_path, BELOW, "holder: {init_args: {items: [{name: c}]}}") == ([Item("c")], 3)
+    both = [Item("a", 5, [1, 2]), Item("b", 6)]
+    assert read(tmp_path, BELOW, "holder: {init_args: {depth: 2}}") == (both, 2)
+
+
+def test_the_command_line_replaces_a_list_or_adds_to_it(tmp_path: Path) -> None:
+    replaced = ["--holder.items", '[{"name": "c"}, {"name": "d"}]']
+    assert read(tmp_path, BELOW, words=replaced) == ([Item("c"), Item("d")], 3)
+    added = ["--holder.items+", '{"name": "c"}']
+    assert read(tmp_path, BELOW, words=added) == ([Item("a", 5, [1, 2]), Item("b", 6), Item("c")], 3)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynamo.meta.alignment import AlignmentKind, alignments_of
 from dynamo.meta.calibration import calibrate
@@ -20,7 +20,7 @@ from dynamo.meta.matching import MetaModel, matching_network
 from dynamo.population.artifact import Population
 from dynamo.population.identity import IdentifiedTask, Identity, digest, fingerprint
 from dynamo.population.members import Member, group_means
-from dynamo.population.optimisation import Schedule, adam, check_finite, check_weights, scheduled
+from dynamo.population.optimisation import Schedule, adam, check_finite, check_precision, check_weights, scheduled
 from dynamo.population.ranks import mean_over_ranks, nothing_of
 from dynamo.population.sources import leave_out as without
 from dynamo.population.sources import load_populations
@@ -195,6 +195,7 @@ class MetaTask(IdentifiedTask):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam, with a learning rate of its own for theta."""
+        check_precision(self.trainer.precision)
         groups: list[dict[str, Any]] = [
             {"params": list(self.network.parameters())},
             {"params": list(self.alignments.parameters()), "weight_decay": self.alignment_weight_decay},
@@ -209,9 +210,14 @@ class MetaTask(IdentifiedTask):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip to `clip`, or to the trainer's `gradient_clip_val` where that is set."""
+        """Clip to `clip`, or to the trainer's `gradient_clip_val` where that is set.
+
+        Lightning's own way refuses fused optimisers at bf16-mixed; what it fears is float16 (see `check_precision`).
+        """
         value = self.clip if gradient_clip_val is None else gradient_clip_val
-        self.clip_gradients(optimizer, value or None, gradient_clip_algorithm or "norm")
+        if value:
+            clip = nn.utils.clip_grad_value_ if gradient_clip_algorithm == "value" else nn.utils.clip_grad_norm_
+            clip([parameter for group in optimizer.param_groups for parameter in group["params"]], value)
 
     def compare(self, batch: Mapping[str, TaskBatch], select: Sequence[Tensor] | None = None) -> Iterator[Comparison]:
         """Run originals and emulators side by side, bundle after bundle.

@@ -49,6 +49,21 @@ def sgd(parameters: Iterable[dict[str, Any]], lr: float, momentum: float) -> tor
     return torch.optim.SGD(list(parameters), lr=lr, momentum=momentum, nesterov=momentum > 0, fused=FUSED)
 
 
+def check_precision(precision: str | int) -> None:
+    """Refuse the trainer's float16: fused optimisers undo its scaling of the loss after gradients have been clipped.
+
+    They would be clipped at a norm some 65,536 times too small. bf16 needs no scaling.
+
+    Raises:
+        OptionError: naming what to take.
+    """
+    if str(precision).startswith("16"):
+        raise OptionError(
+            f"trainer.precision is {precision}: gradients are clipped before float16's scaling of the loss is undone. "
+            "Set it to bf16-mixed or 32-true."
+        )
+
+
 def learning_rate_factor(schedule: Schedule, total_steps: int, warmup_steps: int) -> Callable[[int], float]:
     """Which share of the learning rate does step k use?
 

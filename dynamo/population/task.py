@@ -23,6 +23,7 @@ from dynamo.population.optimisation import (
     Schedule,
     adam,
     check_finite,
+    check_precision,
     check_weights,
     clip_per_member,
     scheduled,
@@ -33,7 +34,7 @@ from dynamo.population.parts import note_part, parse_positions, warn_of_threads
 from dynamo.population.ranks import mean_over_ranks
 from dynamo.population.recurrent import RecurrentBundle
 from dynamo.population.residual import ResidualBundle
-from dynamo.types import Reader, TaskBatch, UserError
+from dynamo.types import Reader, TaskBatch
 
 REMEDY = "Lower the learning rate or the gradient clipping, and look at the data of this member."
 
@@ -153,9 +154,7 @@ class PopulationTask(IdentifiedTask):
         return [member.reader for member in self.members]
 
     def on_fit_start(self) -> None:
-        """Refuse what would train networks in turn on vanishing gradients, see `losses_in_turn`."""
-        if self.trainer.precision == "16-mixed" and any(isinstance(b, ResidualBundle) for b in self.bundles):
-            raise UserError("Residual networks cannot be trained at 16-mixed; set trainer.precision to bf16-mixed.")
+        """Note what the members' bits depend on besides their options."""
         if len(self.positions) < len(self.company):
             warn_of_threads(self.device, [len(part) for part in self.bundle_members])
         world, data = self.trainer.world_size, getattr(self.trainer, "datamodule", None)
@@ -208,6 +207,7 @@ class PopulationTask(IdentifiedTask):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser for all; see the class."""
+        check_precision(self.trainer.precision)
         groups = stacked_groups(self.parameters(), self.weight_decay)
         optimizer = adam(groups, self.lr) if self.optimizer == "adam" else sgd(groups, self.lr, self.momentum)
         return scheduled(optimizer, self.schedule, self.trainer.estimated_stepping_batches, self.warmup_steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,10 @@ def test_who_is_on_no_map_is_refused(run: Path, fold: Make, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "required: folds"),
+        ([], r'required: folds|"folds" is required'),
         (["--folds", "x", "--neighbours", "0"], "neighbours is 0; it has to be at least 1"),
         (["--folds", "x", "--permutations", "0"], "permutations is 0"),
-        (["--folds", "nowhere*"], "no folder matches 'nowhere*'; train the folds first"),
+        (["--folds", "nowhere*"], r"no folder matches 'nowhere\*'; train the folds first"),
         (["--folds", "x"], "x is no run: it has no config.yaml"),
     ],
 )
@@ -122,7 +123,7 @@ def test_wrong_words_are_one_line(
         main(["analyze", "leave_one_out", "--run", str(run), *words])
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0
-    assert complaint in said
+    assert re.search(complaint, said)
 
 
 def test_more_neighbours_than_say_something_are_refused(

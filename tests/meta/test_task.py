@@ -17,7 +17,7 @@ from dynamo.meta import Comparison, MetaTask
 from dynamo.meta.comparison import chunks
 from dynamo.meta.losses import hidden_loss, output_loss
 from dynamo.population import DivergenceError, Population, PopulationError, RecurrentBundle
-from dynamo.types import HasReaders
+from dynamo.types import HasReaders, OptionError
 
 Make = Callable[..., Any]
 Draws = list[list[int]]
@@ -219,6 +219,42 @@ def test_a_member_that_diverges_stops_the_run_by_name(
         task.embedding.theta[5] = float("nan")
     with pytest.raises(DivergenceError, match=r"The loss of rnn-synthetic-1 is no longer finite at step 0. Lower"):
         make_trainer().fit(task, make_data(two=True))
+
+
+class Norms(pl.Callback):
+    """Of the clipped gradient of every step but the last; and the largest of its numbers."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+        self.largest: list[float] = []
+
+    def on_before_zero_grad(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:  # noqa: ANN401
+        gradients = [p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]
+        if gradients:
+            self.norms.append(float(torch.cat(gradients).norm()))
+            self.largest.append(float(torch.cat(gradients).abs().max()))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_at_every_precision(
+    mixed: str, make_task: Make, make_trainer: Make, make_data: Make, precision: str
+) -> None:
+    whole, own, theirs, each = Norms(), Norms(), Norms(), Norms()
+    by_value = {"gradient_clip_val": 1e-4, "gradient_clip_algorithm": "value"}
+    for clip, seen, options in ((0.0, whole, {}), (1e-3, own, {}), (0.0, theirs, {"gradient_clip_val": 2e-3})):
+        make_trainer(precision=precision, callbacks=[seen], **options).fit(
+            make_task(mixed, clip=clip), make_data(two=True)
+        )
+    make_trainer(precision=precision, callbacks=[each], **by_value).fit(make_task(mixed), make_data(two=True))
+    assert min(whole.norms) > 0.01
+    assert own.norms == pytest.approx([1e-3] * 2, rel=1e-2)
+    assert theirs.norms == pytest.approx([2e-3] * 2, rel=1e-2)
+    assert each.largest == pytest.approx([1e-4] * 2)
+
+
+def test_float16_is_refused_with_the_remedy(mixed: str, make_task: Make, make_trainer: Make, make_data: Make) -> None:
+    with pytest.raises(OptionError, match=r"precision is 16-true: .* Set it to bf16-mixed or 32-true"):
+        make_trainer(precision="16-true").fit(make_task(mixed), make_data(two=True))
 
 
 def test_members_that_never_move_are_named(

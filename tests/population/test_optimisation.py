@@ -15,12 +15,13 @@ from dynamo.population.base import last_step
 from dynamo.population.optimisation import (
     adam,
     check_finite,
+    check_precision,
     check_weights,
     clip_per_member,
     learning_rate_factor,
     sgd,
 )
-from dynamo.types import TaskBatch
+from dynamo.types import OptionError, TaskBatch
 
 MakeBundle = Callable[..., RecurrentBundle]
 
@@ -60,6 +61,14 @@ def test_zero_does_not_clip_and_parameters_without_gradient_are_left_out() -> No
     clip_per_member([nn.Parameter(torch.zeros(4, 2))], 1.0)
     norms = torch.stack([p.grad.flatten(1).norm(dim=1) for p in parameters]).norm(dim=0)  # type: ignore[union-attr]
     torch.testing.assert_close(norms, torch.tensor([0.0, 1.0, 1.0, 1.0]), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "16-true", 16])
+def test_float16_is_refused(precision: str | int) -> None:
+    with pytest.raises(OptionError, match="Set it to bf16-mixed or 32-true"):
+        check_precision(precision)
+    for fine in ("bf16-mixed", "bf16-true", "32-true", "64-true", 32):
+        check_precision(fine)
 
 
 def test_the_learning_rate_warms_up_and_follows_half_a_cosine() -> None:

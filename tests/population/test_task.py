@@ -22,7 +22,7 @@ from dynamo.population import DivergenceError, MemberGroup, Population, Populati
 from dynamo.population.base import last_step
 from dynamo.population.losses import cross_entropies
 from dynamo.population.residual import ResidualBundle
-from dynamo.types import HasReaders, Reader, TaskBatch
+from dynamo.types import HasReaders, OptionError, Reader, TaskBatch
 
 SIZES = {"widths": [4, 6, 8, 10], "depths": [1, 1, 1, 1]}
 RESNETS = [
@@ -316,6 +316,11 @@ def test_accumulated_residual_steps_are_one_step_of_the_mean() -> None:
         torch.testing.assert_close(after, before.detach() - 0.1 * 1.9 * pull, rtol=1e-4, atol=1e-5, msg=name)
     for name, buffer in start.named_buffers():
         torch.testing.assert_close(bundle.get_buffer(name), buffer, msg=name)
+
+
+def test_float16_is_refused_with_the_remedy() -> None:
+    with pytest.raises(OptionError, match=r"precision is 16-true: .* Set it to bf16-mixed or 32-true"):
+        trainer(max_steps=1, precision="16-true").fit(resnets(), Colours(steps=1))
 
 
 def test_residual_networks_learn_from_shares_and_are_judged_and_kept_frozen() -> None:
