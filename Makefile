@@ -1,7 +1,7 @@
 # Everything runs from a virtual environment in .venv, made on first use. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-oldest test-notebooks notebooks lint format bench docs clean setup
+.PHONY: help demo test test-slow test-gpu test-oldest test-notebooks notebooks lint format bench docs clean setup
 
 # The Python that makes the environment: `make demo PYTHON=/path/to/python3.12` decides it by hand.
 PYTHON ?=
@@ -31,6 +31,9 @@ test: setup  ## run the tests, except the slow ones
 
 test-slow: setup  ## run the slow tests
 	@$(RUN) -m pytest -q -m slow
+
+test-gpu: setup  ## run the tests that need a CUDA device; the others never see one
+	@$(RUN) -m pytest -q -m gpu
 
 test-oldest:  ## run the tests on the oldest supported stack, torchtext included (in .venv-oldest)
 	@echo 'The oldest supported stack: torch 2.3.1 with torchtext 0.18.0 and .ci/oldest.txt, in .venv-oldest (6 GB).'

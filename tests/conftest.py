@@ -44,16 +44,22 @@ THEIRS = (
 )  # fmt: skip
 
 
-def pytest_configure() -> None:
-    """Keep two test processes on one laptop from fighting for its cores."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep two test processes on one laptop from fighting for its cores, and its GPU out of sight.
+
+    `accelerator: auto` would take one, and every test would find another thing on another machine. Tests that are
+    about a GPU run by themselves: `make test-gpu`.
+    """
     torch.set_num_threads(THREADS)
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     sys.addaudithook(_no_network)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip the tests marked `gpu` where there is none."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device, and this machine has none")
+        pytest.skip("needs a CUDA device: make test-gpu, on a machine that has one")
 
 
 def _no_network(event: str, args: tuple[Any, ...]) -> None:

@@ -288,7 +288,6 @@ def test_memory_layout_does_not_matter(kind: Kind) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_device_gives_the_same_states_and_gradients(kind: Kind) -> None:
     width = 16 * GATES[kind]
