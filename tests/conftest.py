@@ -282,7 +282,8 @@ class Zygote:
     """Starts commands in processes of their own within a tenth of a second; see zygote.py."""
 
     def __init__(self, place: Path) -> None:
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
         self._process = subprocess.Popen(
             [sys.executable, str(ROOT / "tests/zygote.py")],
             stdin=subprocess.PIPE,

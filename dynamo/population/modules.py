@@ -154,7 +154,7 @@ class ModuleBundle(Bundle):
 
     def member(self, index: int) -> nn.Module:
         """See `Bundle.member`; frozen and in evaluation mode, as it stands here."""
-        return deepcopy(self.networks[index])
+        return copies([self.networks[index]])[0]
 
     def join(self, others: Sequence[Bundle]) -> Self:
         """See `Bundle.join`.
@@ -213,6 +213,9 @@ def copies(modules: Sequence[nn.Module]) -> list[nn.Module]:
             made.append(deepcopy(module, memo))
         except Exception as error:
             raise PopulationError(f"modules[{index}] ({type(module).__name__}) cannot be copied: {error}") from error
+        for part in made[-1].modules():
+            if isinstance(part, nn.RNNBase):  # cuDNN wants weights in one piece of memory, and says so at every call
+                part.flatten_parameters()
     return made
 
 

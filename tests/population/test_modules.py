@@ -266,7 +266,9 @@ def test_it_runs_where_it_is_moved(bundle: ModuleBundle) -> None:
     here = bundle(BATCH)
     there = bundle.cuda()(TaskBatch(*(part.cuda() for part in BATCH)), torch.tensor([0, 1, 2]))
     torch.testing.assert_close(there.output.cpu(), here.output, atol=1e-4, rtol=1e-4)
-    assert bundle.averaged()(TaskBatch(*(part.cuda() for part in BATCH))).output.is_cuda
+    for moved in (bundle.averaged(), bundle.take([1]), bundle.cuda()):
+        assert moved(TaskBatch(*(part.cuda() for part in BATCH))).output.is_cuda
+    assert observe(bundle.member(1), TOKENS.cuda())[1].is_cuda
     from_there = Population.from_modules(list(bundle.networks), observe, read_out=read_out)
     (found,) = from_there.run({"task": TaskBatch(*(part.cuda() for part in BATCH))})
     assert found is not None
