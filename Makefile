@@ -27,7 +27,7 @@ demo: setup  ## train a small population and its map on built-in data (no downlo
 	$(VENV)/bin/dynamo reproduce demo
 
 test: setup  ## run the tests, except the slow ones
-	@$(RUN) -m pytest -q
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n auto --maxprocesses 4 --dist loadfile -p no:benchmark
 
 test-slow: setup  ## run the slow tests
 	@$(RUN) -m pytest -q -m slow
