@@ -39,7 +39,14 @@ from dynamo.analysis.line_attractor import LineAttractor, angle, line_attractor
 from dynamo.analysis.linearisation import Linearisation, Step, input_jacobians, jacobians, linearise
 from dynamo.analysis.local_search import LocalSearch, local_search
 from dynamo.analysis.mds import MDS, classical_mds, smacof_mds
-from dynamo.analysis.newcomers import Newcomers, embed_newcomers
+from dynamo.analysis.newcomers import (
+    Fit,
+    Newcomers,
+    compare_newcomers,
+    distances_to,
+    distances_to_groups,
+    embed_newcomers,
+)
 from dynamo.analysis.pca import PCA, pca
 from dynamo.analysis.plane import PlaneAxes, PlaneGrid, plane_grid, plane_of
 from dynamo.analysis.semi_supervised import Search, search, search_many, train_from_scratch
@@ -61,6 +68,7 @@ __all__ = [
     "Emulator",
     "Fidelity",
     "FidelitySums",
+    "Fit",
     "FixedPoints",
     "GroupDistances",
     "Interpolation",
@@ -88,7 +96,10 @@ __all__ = [
     "bundle_accuracy",
     "bundle_step",
     "classical_mds",
+    "compare_newcomers",
     "distance_correlation",
+    "distances_to",
+    "distances_to_groups",
     "draw_labels",
     "embed_newcomers",
     "emulation",

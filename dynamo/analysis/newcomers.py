@@ -54,6 +54,14 @@ class Fit:
 
     Raises:
         ValueError: an option out of its range.
+
+    Examples:
+        >>> from dynamo.analysis import Fit
+        >>> Fit(steps=500, output_weight=0.0).alignment  # of a map of lambda = 0; V_n are affine
+        'affine'
+        >>> Fit(steps=0)
+        Traceback (most recent call last):
+        ValueError: steps is 0; it has to be at least 1.
     """
 
     alignment: AlignmentKind = "affine"
@@ -130,8 +138,7 @@ def embed_newcomers(
     Examples:
         >>> import torch
         >>> from dynamo import Population, TaskBatch
-        >>> from dynamo.analysis import embed_newcomers
-        >>> from dynamo.analysis.newcomers import Fit
+        >>> from dynamo.analysis import Fit, embed_newcomers
         >>> from dynamo.meta import RecurrentMetaModel
         >>> network = RecurrentMetaModel(9, {"film": 2}, dimensions=1, hidden_size=3)
         >>> def at_one(module, tokens):  # a newcomer that is the meta-model's own network at theta = 1
@@ -234,7 +241,32 @@ def check_newcomers(network: Emulator, population: Population, output_weight: fl
 
 
 def compare_newcomers(network: Emulator, population: Population, newcomers: Newcomers, fit: Fit) -> Compare:
-    """The newcomers beside their emulators; with lambda = 0 their own readouts answer, as `MetaTask.compare` has it."""
+    """How well are the newcomers emulated where they came to lie? What `emulation` and `Fidelity` are counted from.
+
+    They run beside their emulators; with lambda = 0 their own readouts answer, as `MetaTask.compare` has it.
+
+    Args:
+        network: the trained meta-model.
+        population: the newcomers.
+        newcomers: what `embed_newcomers` found.
+        fit: how it was asked to.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo import Population, TaskBatch
+        >>> from dynamo.analysis import FidelitySums, Fit, compare_newcomers, embed_newcomers
+        >>> from dynamo.meta import RecurrentMetaModel
+        >>> from dynamo.population import RecurrentClassifier
+        >>> network = RecurrentMetaModel(9, {"film": 2}, dimensions=1, hidden_size=3)
+        >>> words = torch.randint(2, 9, (16, 5))
+        >>> newcomer = Population.from_modules([RecurrentClassifier("gru", 9, 4, 3, classes=2)], task="film")
+        >>> batch = {"film": TaskBatch(words, words[:, 0] % 2, torch.full((16,), 5))}
+        >>> fit = Fit(steps=20)
+        >>> found = embed_newcomers(network, newcomer, batch, [batch] * 20, fit)
+        >>> (seen,) = compare_newcomers(network, newcomer, found, fit)(batch, [torch.tensor([0])])
+        >>> tuple(seen.original.hidden[0].shape), tuple(seen.mapped[0].shape)
+        ((1, 16, 5, 3), (1, 16, 5, 3))
+    """
     own = fit.output_weight == 0
 
     def compare(batch: Batch, select: Sequence[Tensor]) -> Iterator[Comparison]:
@@ -245,7 +277,14 @@ def compare_newcomers(network: Emulator, population: Population, newcomers: Newc
 
 
 def distances_to(points: Tensor, theta: Tensor) -> Tensor:
-    """How far is every newcomer from every member of the map? `[M, D]` and `[N, D]` -> `[M, N]`, float64 on the CPU."""
+    """How far is every newcomer from every member of the map? `[M, D]` and `[N, D]` -> `[M, N]`, float64 on the CPU.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import distances_to
+        >>> distances_to(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0], [3.0, 0.0]]))
+        tensor([[5., 4.]], dtype=torch.float64)
+    """
     new, old = (values.detach().cpu().double() for values in (points, theta))
     return torch.cdist(new, old, compute_mode="donot_use_mm_for_euclid_dist")
 
@@ -256,6 +295,12 @@ def distances_to_groups(distances: Tensor, groups: Sequence[str]) -> dict[str, T
     Args:
         distances: of newcomers and members, `[M, N]`.
         groups: of the members, one name each.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import distances_to_groups
+        >>> distances_to_groups(torch.tensor([[1.0, 3.0, 8.0]]), ["GRU", "GRU", "LSTM"])
+        {'GRU': tensor([2.]), 'LSTM': tensor([8.])}
     """
     chosen = {name: [i for i, group in enumerate(groups) if group == name] for name in dict.fromkeys(groups)}
     return {name: distances[:, members].mean(1) for name, members in chosen.items()}

@@ -9,6 +9,7 @@ from dynamo.figures.fidelity_bars import fidelity_bars
 from dynamo.figures.label_search import LabelCurve, LabelSearch, label_search
 from dynamo.figures.line_attractors import PlanePoints, line_attractors
 from dynamo.figures.map_panel import map_panel
+from dynamo.figures.newcomers_plane import NewcomersPanel, newcomers_plane
 from dynamo.figures.plane_map import PlaneMap, plane_map, plane_map_row
 from dynamo.figures.style import group_styles, new_figure, save_png
 from dynamo.figures.truth_chart import truth_chart
@@ -19,6 +20,7 @@ __all__ = [
     "EmbeddingPanel",
     "LabelCurve",
     "LabelSearch",
+    "NewcomersPanel",
     "PlaneMap",
     "PlanePoints",
     "averaging_chart",
@@ -31,6 +33,7 @@ __all__ = [
     "line_attractors",
     "map_panel",
     "new_figure",
+    "newcomers_plane",
     "plane_map",
     "plane_map_row",
     "save_png",

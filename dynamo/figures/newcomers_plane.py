@@ -32,6 +32,12 @@ class NewcomersPanel:
         groups: of the newcomers; one that the map knows has its colour, any other is dark.
         origins: where else each of them lies in these axes `[M, >= 2]`, such as where it was when it was a member; an
             arrow leads from there to its star. None: nowhere.
+
+    Examples:
+        >>> from dynamo.figures import EmbeddingPanel, NewcomersPanel
+        >>> plane = EmbeddingPanel([[0, 0], [1, 0]], ["GRU", "LSTM"])
+        >>> NewcomersPanel(plane, [[0.5, 1.0]], ["mine"], ["GRU"]).newcomers().tolist()
+        [[0.5, 1.0]]
     """
 
     plane: EmbeddingPanel
@@ -73,6 +79,13 @@ def newcomers_plane(*rows: Sequence[NewcomersPanel]) -> Figure:
 
     Raises:
         ValueError: no panel at all, or the parts of one do not fit together.
+
+    Examples:
+        >>> from dynamo.figures import EmbeddingPanel, NewcomersPanel, newcomers_plane, save_png
+        >>> plane = EmbeddingPanel([[0, 0], [1, 0]], ["GRU", "LSTM"])
+        >>> panel = NewcomersPanel(plane, [[0.5, 1.0]], ["mine"], ["GRU"])
+        >>> save_png(newcomers_plane([panel]), "newcomers.png").name
+        'newcomers.png'
     """
     if not rows or not all(rows):
         raise ValueError("there is no map to draw; give a panel at least")
