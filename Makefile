@@ -25,6 +25,7 @@ help:  ## list what can be made
 
 demo: setup  ## train a small population and its map on built-in data (no download)
 	$(VENV)/bin/dynamo reproduce demo
+	@command -v dynamo >/dev/null || echo 'The command dynamo is in $(VENV): source $(VENV)/bin/activate'
 
 test: setup  ## run the tests, except the slow ones
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n auto --maxprocesses 4 --dist loadfile -p no:benchmark

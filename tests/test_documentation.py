@@ -274,12 +274,19 @@ def sbatch(words: list[str], room: Path) -> None:
     dynamo(["fit", *words[1:], "-c", "configs/hardware/slurm.yaml", "--ckpt_path", "last"], room)
 
 
+def source(words: list[str], room: Path) -> None:
+    """The environment that the Makefile makes."""
+    environment = re.search(r"^VENV \?= (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert environment
+    assert words == [f"{environment[1]}/bin/activate"]
+
+
 def bash(words: list[str], room: Path) -> None:
     assert subprocess.run(["bash", "-n", str(ROOT / words[0])], check=False).returncode == 0
 
 
 RULES: dict[str, Callable[[list[str], Path], None]] = {
-    rule.__name__: rule for rule in (dynamo, make, pip, python, tensorboard, torchrun, sbatch, bash)
+    rule.__name__: rule for rule in (dynamo, make, pip, python, tensorboard, torchrun, sbatch, source, bash)
 }
 
 

@@ -24,6 +24,8 @@ from dynamo.analysis.change_of_basis import in_another_basis, permuted_units
 from dynamo.analysis.clustering import (
     GroupDistances,
     PermutationTest,
+    distances_to,
+    distances_to_groups,
     euclidean_distances,
     group_distances,
     permutation_test,
@@ -39,14 +41,7 @@ from dynamo.analysis.line_attractor import LineAttractor, angle, line_attractor
 from dynamo.analysis.linearisation import Linearisation, Step, input_jacobians, jacobians, linearise
 from dynamo.analysis.local_search import LocalSearch, local_search
 from dynamo.analysis.mds import MDS, classical_mds, smacof_mds
-from dynamo.analysis.newcomers import (
-    Fit,
-    Newcomers,
-    compare_newcomers,
-    distances_to,
-    distances_to_groups,
-    embed_newcomers,
-)
+from dynamo.analysis.newcomers import Fit, Newcomers, compare_newcomers, embed_newcomers
 from dynamo.analysis.pca import PCA, pca
 from dynamo.analysis.plane import PlaneAxes, PlaneGrid, plane_grid, plane_of
 from dynamo.analysis.semi_supervised import Search, search, search_many, train_from_scratch

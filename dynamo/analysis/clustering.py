@@ -220,6 +220,36 @@ def euclidean_distances(values: Tensor) -> Tensor:
     return torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def distances_to(points: Tensor, theta: Tensor) -> Tensor:
+    """How far is every newcomer from every member of a map? `[M, D]` and `[N, D]` -> `[M, N]`, float64 on the CPU.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import distances_to
+        >>> distances_to(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0], [3.0, 0.0]]))
+        tensor([[5., 4.]], dtype=torch.float64)
+    """
+    new, old = (values.detach().cpu().double() for values in (points, theta))
+    return torch.cdist(new, old, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def distances_to_groups(distances: Tensor, groups: Sequence[str]) -> dict[str, Tensor]:
+    """How far is every newcomer from each group? The mean of its distances to the group's members, by group `[M]`.
+
+    Args:
+        distances: of newcomers and members, `[M, N]`.
+        groups: of the members, one name each.
+
+    Examples:
+        >>> import torch
+        >>> from dynamo.analysis import distances_to_groups
+        >>> distances_to_groups(torch.tensor([[1.0, 3.0, 8.0]]), ["GRU", "GRU", "LSTM"])
+        {'GRU': tensor([2.]), 'LSTM': tensor([8.])}
+    """
+    chosen = {name: [i for i, group in enumerate(groups) if group == name] for name in dict.fromkeys(groups)}
+    return {name: distances[:, members].mean(1) for name, members in chosen.items()}
+
+
 def _group_index(groups: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
     """Names in order of first appearance, and for every member the index of its name `[N]`."""
     names = tuple(dict.fromkeys(groups))

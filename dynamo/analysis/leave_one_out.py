@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dynamo.analysis.clustering import euclidean_distances
-from dynamo.analysis.newcomers import distances_to
+from dynamo.analysis.clustering import distances_to, euclidean_distances
 
 
 class Fold(NamedTuple):

@@ -11,12 +11,20 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dynamo.analysis import Fidelity, embed_newcomers, emulation, pca
-from dynamo.analysis.newcomers import Fit, check_newcomers, compare_newcomers, distances_to, distances_to_groups
+from dynamo.analysis import (
+    Fidelity,
+    Fit,
+    compare_newcomers,
+    distances_to,
+    distances_to_groups,
+    embed_newcomers,
+    emulation,
+    pca,
+)
+from dynamo.analysis.newcomers import check_newcomers
 from dynamo.analyze.base import Analysis, Content, Result, check_at_least, described, members_of, title_of
 from dynamo.analyze.run import FinishedRun
-from dynamo.figures import map_panel
-from dynamo.figures.newcomers_plane import NewcomersPanel, newcomers_plane
+from dynamo.figures import NewcomersPanel, map_panel, newcomers_plane
 from dynamo.meta.checks import check_data, check_inputs
 from dynamo.population import Population, PopulationError, load_populations
 from dynamo.population.identity import digest

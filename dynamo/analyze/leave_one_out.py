@@ -16,8 +16,7 @@ from dynamo.analysis.leave_one_out import Agreement, Fold, Near, agreement, fold
 from dynamo.analyze.base import Analysis, Content, Result, check_at_least, described, members_of, title_of
 from dynamo.analyze.folds import FoldRun, embedded, folds_of
 from dynamo.analyze.run import FinishedRun
-from dynamo.figures import map_panel
-from dynamo.figures.newcomers_plane import NewcomersPanel, newcomers_plane
+from dynamo.figures import NewcomersPanel, map_panel, newcomers_plane
 from dynamo.types import UserError
 
 TOLD = ("variance_explained", "agreement")

@@ -10,7 +10,14 @@ import torch
 from sklearn.metrics import silhouette_score
 from torch import Tensor
 
-from dynamo.analysis.clustering import euclidean_distances, group_distances, permutation_test, silhouette
+from dynamo.analysis.clustering import (
+    distances_to,
+    distances_to_groups,
+    euclidean_distances,
+    group_distances,
+    permutation_test,
+    silhouette,
+)
 
 
 def _random(rows: int, width: int, seed: int) -> Tensor:
@@ -133,3 +140,12 @@ def test_distances_of_many_points_are_0_on_the_diagonal() -> None:
     assert not distances.diagonal().any()
     assert distances.equal(distances.T)
     assert float(distances[3, 7]) == pytest.approx(float((points[3].double() - points[7].double()).norm()))
+
+
+def test_distances_to_groups_are_means_over_members() -> None:
+    distances = distances_to(torch.tensor([[0.0, 0.0], [3.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0], [3.0, 0.0]]))
+    assert distances[0].tolist() == [5.0, 1.0, 3.0]
+    means = distances_to_groups(distances, ["a", "b", "a"])
+    assert list(means) == ["a", "b"]
+    assert means["a"].tolist() == [4.0, 2.0]
+    assert means["b"].tolist() == [1.0, pytest.approx(10**0.5)]

@@ -13,14 +13,9 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from datamodules import SyntheticSentimentDataModule
+from dynamo.analysis.clustering import distances_to, distances_to_groups
 from dynamo.analysis.emulation_fidelity import emulation
-from dynamo.analysis.newcomers import (
-    Fit,
-    compare_newcomers,
-    distances_to,
-    distances_to_groups,
-    embed_newcomers,
-)
+from dynamo.analysis.newcomers import Fit, compare_newcomers, embed_newcomers
 from dynamo.meta import MetaTask, RecurrentMetaModel, ResidualMetaModel
 from dynamo.meta.calibration import spreads
 from dynamo.meta.comparison import chunks
@@ -230,15 +225,6 @@ def test_a_member_that_was_left_out_comes_to_its_own_group(data: SyntheticSentim
         assert min(means, key=lambda name: float(means[name])) == groups[out]
         nearest = distances[0].argsort()[:2].tolist()
         assert [groups[rest[i]] for i in nearest] == [groups[out]] * 2
-
-
-def test_distances_to_groups_are_means_over_members() -> None:
-    distances = distances_to(torch.tensor([[0.0, 0.0], [3.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0], [3.0, 0.0]]))
-    assert distances[0].tolist() == [5.0, 1.0, 3.0]
-    means = distances_to_groups(distances, ["a", "b", "a"])
-    assert list(means) == ["a", "b"]
-    assert means["a"].tolist() == [4.0, 2.0]
-    assert means["b"].tolist() == [1.0, pytest.approx(10**0.5)]
 
 
 def test_what_cannot_be_fitted_is_refused(data: SyntheticSentimentDataModule) -> None:

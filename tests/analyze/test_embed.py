@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from dynamo.analysis.newcomers import distances_to
+from dynamo.analysis.clustering import distances_to
 from dynamo.analyze.base import Result
 from dynamo.analyze.embed import Embed, own_group
 from dynamo.analyze.run import FinishedRun
