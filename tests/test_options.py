@@ -66,8 +66,8 @@ class Item:
 class Holder:
     """What a configuration builds."""
 
-    def __init__(self, items: list[Item], depth: int = 1) -> None:
-        self.items, self.depth = items, depth
+    def __init__(self, parts: list[Item], depth: int = 1) -> None:
+        self.parts, self.depth = parts, depth
 
 
 def read(tmp_path: Path, *texts: str, words: Sequence[str] = ()) -> tuple[list[Item], int]:
@@ -79,29 +79,29 @@ def read(tmp_path: Path, *texts: str, words: Sequence[str] = ()) -> tuple[list[I
     for file, text in zip(files, texts, strict=True):
         file.write_text(text, encoding="utf-8")
     found = parser.parse_args([*(word for file in files for word in ("--config", str(file))), *words])
-    held = parser.instantiate(found).holder
-    return held.items, held.depth
+    options = found.holder.init_args
+    return [Item(**vars(item)) for item in options.parts], options.depth
 
 
 BELOW = f"""
 holder:
   class_path: {__name__}.Holder
   init_args:
-    items: [{{name: a, size: 5, sizes: [1, 2]}}, {{name: b, size: 6}}]
+    parts: [{{name: a, size: 5, sizes: [1, 2]}}, {{name: b, size: 6}}]
     depth: 3
 """
 
 
 def test_a_list_replaces_a_list_of_its_length_too(tmp_path: Path) -> None:
-    above = "holder: {init_args: {items: [{name: c}, {name: d, size: 2}]}}"
+    above = "holder: {init_args: {parts: [{name: c}, {name: d, size: 2}]}}"
     assert read(tmp_path, BELOW, above) == ([Item("c"), Item("d", 2)], 3)
-    assert read(tmp_path, BELOW, "holder: {init_args: {items: [{name: c}]}}") == ([Item("c")], 3)
+    assert read(tmp_path, BELOW, "holder: {init_args: {parts: [{name: c}]}}") == ([Item("c")], 3)
     both = [Item("a", 5, [1, 2]), Item("b", 6)]
     assert read(tmp_path, BELOW, "holder: {init_args: {depth: 2}}") == (both, 2)
 
 
 def test_the_command_line_replaces_a_list_or_adds_to_it(tmp_path: Path) -> None:
-    replaced = ["--holder.items", '[{"name": "c"}, {"name": "d"}]']
+    replaced = ["--holder.parts", '[{"name": "c"}, {"name": "d"}]']
     assert read(tmp_path, BELOW, words=replaced) == ([Item("c"), Item("d")], 3)
-    added = ["--holder.items+", '{"name": "c"}']
+    added = ["--holder.parts+", '{"name": "c"}']
     assert read(tmp_path, BELOW, words=added) == ([Item("a", 5, [1, 2]), Item("b", 6), Item("c")], 3)
