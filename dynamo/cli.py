@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -32,7 +31,7 @@ from dynamo.event_files import RunBoard
 from dynamo.files import disk_full, write_text
 from dynamo.memory import keep_memory
 from dynamo.next_steps import after
-from dynamo.options import PlainParser
+from dynamo.options import PlainParser, first_cause
 from dynamo.runs import RunFolder, read_config
 from dynamo.types import HasReaders, UserError
 from dynamo.words import HELP, configurations, misuse
@@ -133,7 +132,7 @@ class DynamoCLI(LightningCLI):
                     "with dynamo test, or ask it something with dynamo analyze."
                 )
         except ValueError as error:
-            raise UserError(_first_cause(str(error))) from error
+            raise UserError(first_cause(str(error))) from error
 
     def after_fit(self) -> None:
         """Say where everything is, and what comes next."""
@@ -190,12 +189,6 @@ def whole_checkpoint(file: Path) -> Path:
     if not zipfile.is_zipfile(file):
         raise UserError(f"{file} is damaged: it is no whole checkpoint. Take another one with --ckpt_path.")
     return file
-
-
-def _first_cause(message: str) -> str:
-    """What is wrong, without the parser's account of all the types that it tried."""
-    causes = [cause for cause in re.findall(r"^ *- (.*)", message, re.MULTILINE) if not cause.startswith("Expected a")]
-    return causes[0] if causes else message
 
 
 def build(args: ArgsType, *, run: bool) -> DynamoCLI:

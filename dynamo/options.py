@@ -23,6 +23,12 @@ def plain(message: str) -> str:
     return " ".join(kept) or message
 
 
+def first_cause(message: str) -> str:
+    """What went wrong where an option was built, of all that the parser tried with it; else the same."""
+    causes = [cause for cause in re.findall(r"^ *- (.*)", message, re.MULTILINE) if not NOISE.fullmatch(cause)]
+    return next((cause for cause in causes if not cause.startswith("Expected a")), message)
+
+
 class PlainParser(LightningArgumentParser):
     """A parser that names the culprit and the remedy, and does not print its usage; in it, a list replaces a list."""
 

@@ -114,10 +114,7 @@ def test_what_only_the_data_tells_leaves_the_folder_free(
 def test_images_and_texts_do_not_mix(commands: Commands, tmp_path: Path, capsys: Capture) -> None:
     digits = ["--data=DigitsDataModule"]
     said = complaint(meta(commands, tmp_path, *digits), capsys)
-    assert (
-        "reads tokens, the data module has no words (vocab_size 0); use the data module the population was trained with"
-        in said
-    )
+    assert "reads tokens, the data module has no words (vocab_size 0); take a data module with what they read" in said
     network = ["--model.init_args.network=dynamo.meta.ResidualMetaModel"]
     said = complaint(meta(commands, tmp_path, *network), capsys)
     assert "ResidualMetaModel reads images, the data module has words; use RecurrentMetaModel" in said

@@ -28,6 +28,7 @@ from dynamo.analysis.clustering import (
     distances_to_groups,
     euclidean_distances,
     group_distances,
+    least_p,
     permutation_test,
     silhouette,
 )
@@ -109,6 +110,7 @@ __all__ = [
     "interpolate",
     "interpolate_weights",
     "jacobians",
+    "least_p",
     "lexicon",
     "line_attractor",
     "linearise",

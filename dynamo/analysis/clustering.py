@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from math import factorial, prod
 from typing import Literal, NamedTuple
 
 import torch
@@ -136,6 +138,25 @@ def permutation_test(
         null_mean=float(null.mean()),
         null_std=float(null.std(correction=0)),
     )
+
+
+def least_p(groups: Sequence[str]) -> float:
+    """How small can p become, however clearly groups of these sizes lie apart?
+
+    One over the number of ways to divide the points into groups of such sizes: a shuffle that finds the true one again
+    is no evidence against chance. Fewer shuffles than that are a floor too, 1 / (1 + permutations).
+
+    Args:
+        groups: one name per point.
+
+    Examples:
+        >>> from dynamo.analysis import least_p
+        >>> least_p(["a"] * 3 + ["b"] * 3), least_p(["a"] * 4 + ["b"] * 4)  # 10 ways, and 35
+        (0.1, 0.02857142857142857)
+    """
+    sizes = Counter(groups).values()
+    ways = factorial(len(groups)) // prod(map(factorial, sizes)) // prod(map(factorial, Counter(sizes).values()))
+    return 1 / ways
 
 
 def group_distances(points: Tensor, groups: Sequence[str]) -> GroupDistances:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, get_args
 
 import torch
 
+from dynamo.meta.alignment import AlignmentKind
+from dynamo.meta.losses import Distance
 from dynamo.population.artifact import Population
 from dynamo.population.base import Bundle
 from dynamo.population.manifest import PopulationError
 from dynamo.population.members import Member
+from dynamo.population.modules import ModuleBundle
+from dynamo.population.optimisation import check_choice
+from dynamo.population.residual import IMAGE
 from dynamo.types import Reads, TaskBatch
 
 log = logging.getLogger(__name__)
@@ -37,15 +42,23 @@ class Staged(Protocol):
 
 
 def check_options(
-    dimensions: int, output_weight: float, burn_in: int, members_per_step: int | None, calibration_items: int
+    dimensions: int,
+    alignment: str,
+    distance: str,
+    output_weight: float,
+    burn_in: int,
+    members_per_step: int | None,
+    calibration_items: int,
 ) -> None:
     """Refuse options out of their range.
 
     Raises:
         ValueError: naming option, value and remedy.
     """
-    if dimensions < 1:
-        raise ValueError(f"dimensions is {dimensions}; the map needs at least 1.")
+    if not isinstance(dimensions, int) or dimensions < 1:
+        raise ValueError(f"dimensions is {dimensions}; the map needs a whole number of at least 1.")
+    check_choice("alignment", alignment, get_args(AlignmentKind))
+    check_choice("distance", distance, get_args(Distance))
     if output_weight < 0:
         raise ValueError(f"output_weight (lambda) is {output_weight}; it cannot be negative, 0 leaves outputs out.")
     if burn_in < 0:
@@ -71,7 +84,8 @@ def check_inputs(population: Population, vocab_size: int) -> None:
             offered = "words" if vocab_size else "no words"
             raise PopulationError(
                 f"{members[0].name!r} reads {bundle.reads}, the data module has {offered} (vocab_size {vocab_size}); "
-                "use the data module the population was trained with."
+                "take a data module with what they read, and in Python hand its number of words on: "
+                "MetaTask(population, vocab_size=data.vocab_size)."
             )
         if bundle.reads != "tokens":
             continue
@@ -81,7 +95,7 @@ def check_inputs(population: Population, vocab_size: int) -> None:
         elif theirs != vocab_size:
             raise PopulationError(
                 f"{members[0].name!r} reads a vocabulary of {theirs}, the data module's has {vocab_size}; "
-                "set data.init_args.vocab_size to the population's."
+                "set vocab_size of the data module to the population's."
             )
 
 
@@ -136,7 +150,10 @@ def check_readouts(population: Population, output_weight: float) -> None:
 
 
 def check_data(
-    population: Population, fingerprint: Mapping[str, str], tasks: Collection[str], items: Mapping[str, TaskBatch]
+    population: Population,
+    fingerprint: Mapping[str, str],
+    tasks: Mapping[str, Sequence[str]],
+    items: Mapping[str, TaskBatch],
 ) -> None:
     """Refuse data on which the members cannot be run: another vocabulary, a task that is missing, other items.
 
@@ -145,7 +162,7 @@ def check_data(
     Args:
         population: the members.
         fingerprint: of the data module.
-        tasks: of the data module.
+        tasks: of the data module, with the names of their classes.
         items: a few of each task.
 
     Raises:
@@ -155,15 +172,11 @@ def check_data(
     if missing:
         raise PopulationError(
             f"The population has members of task {missing[0]!r}, the data module only {', '.join(tasks)}; "
-            "use the data module the population was trained with."
+            "use the data module the population was trained with, or name the task of your own: "
+            f"TensorDataModule(..., task={missing[0]!r})."
         )
     for bundle, members in zip(population.bundles, population.bundle_members, strict=True):
-        found = items[members[0].task]
-        if found.reads != bundle.reads:
-            raise PopulationError(
-                f"{members[0].name!r} reads {bundle.reads}, the data module has {found.reads} "
-                f"{list(found.inputs.shape)}; use the inputs the population was trained on."
-            )
+        _check_items(bundle, members[0], len(tasks[members[0].task]), items[members[0].task])
     mine, theirs = (prints.get("vocabulary") for prints in (population.fingerprint, fingerprint))
     if mine and theirs and mine != theirs:
         raise PopulationError(
@@ -178,6 +191,29 @@ def check_data(
         )
 
 
+def item_of(bundle: Bundle) -> tuple[int, ...]:
+    """The shape of an input without batch and steps; `()` for words."""
+    if isinstance(bundle, ModuleBundle):
+        return bundle.form.item
+    return IMAGE if bundle.reads == "images" else ()
+
+
+def _check_items(bundle: Bundle, member: Member, classes: int, items: TaskBatch) -> None:
+    """Whether these are the items, and no more classes than the answers, of the networks of a bundle."""
+    item = item_of(bundle)
+    if items.reads != bundle.reads or tuple(items.inputs.shape[items.inputs.dim() - len(item) :]) != item:
+        of = f" of {'x'.join(map(str, item))} numbers" if item else ""
+        raise PopulationError(
+            f"{member.name!r} reads {bundle.reads}{of}, the data module has {items.reads} "
+            f"{list(items.inputs.shape)}; use the inputs the population was trained on."
+        )
+    if bundle.classes and classes > bundle.classes:
+        raise PopulationError(
+            f"{member.name!r} tells {bundle.classes} classes apart, the labels of the data module {classes}; give "
+            f"labels from 0 to {bundle.classes - 1}, or none: the meta-model reads no label."
+        )
+
+
 @torch.inference_mode()
 def _check_last_token(bundle: Bundle, members: Sequence[Member], vocab_size: int) -> None:
     """Whether networks that do not say how many words they know can read the last one of the data module."""
@@ -189,6 +225,6 @@ def _check_last_token(bundle: Bundle, members: Sequence[Member], vocab_size: int
             bundle(items, torch.tensor([index]))
         except PopulationError as error:
             raise PopulationError(
-                f"{member.name!r} cannot read the last of the data module's {vocab_size} words; set "
-                f"data.init_args.vocab_size to the size it was trained with. ({error})"
+                f"{member.name!r} cannot read the last of the data module's {vocab_size} words; set vocab_size of the "
+                f"data module to the size it was trained with. ({error})"
             ) from error

@@ -8,6 +8,7 @@ from math import prod
 
 from torch import nn
 
+from dynamo.meta.checks import item_of
 from dynamo.meta.perceptron import PerceptronMetaModel
 from dynamo.meta.recurrent import RecurrentMetaModel
 from dynamo.meta.residual import ResidualMetaModel, sides
@@ -59,7 +60,7 @@ def matching_network(population: Population, vocab_size: int, classes: Mapping[s
                 f"({mine}): give all of them the same kind of inputs, and observe as many layers of each."
             )
     widths = [max(sizes) for sizes in zip(*(bundle.hidden_sizes for bundle in population.bundles), strict=True)]
-    item = _item(first)
+    item = item_of(first)
     features = item[0] if first.reads == "signals" else 0
     network: MetaModel
     if first.reads in ("tokens", "signals"):
@@ -110,17 +111,10 @@ def _demands(bundle: Bundle) -> str:
     """What a meta-model has to have for these networks, in words."""
     stages = " and ".join("x".join(map(str, one)) or "no" for one in bundle.positions)
     shape = "" if bundle.reads in ("tokens", "signals") else f" with {stages} positions"
-    item = _item(bundle)
+    item = item_of(bundle)
     inputs = f" of {'x'.join(map(str, item))} numbers" if item else ""
     count = len(bundle.hidden_sizes)
     return f"reads {bundle.reads}{inputs}, {count} stage{'s' * (count > 1)}{shape}"
-
-
-def _item(bundle: Bundle) -> tuple[int, ...]:
-    """An input without batch and steps."""
-    if isinstance(bundle, ModuleBundle):
-        return bundle.form.item
-    return IMAGE if bundle.reads == "images" else ()
 
 
 def _recurs(bundle: Bundle) -> bool:

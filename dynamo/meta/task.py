@@ -20,11 +20,19 @@ from dynamo.meta.matching import MetaModel, matching_network
 from dynamo.population.artifact import Population
 from dynamo.population.identity import IdentifiedTask, Identity, digest, fingerprint
 from dynamo.population.members import Member, group_means
-from dynamo.population.optimisation import Schedule, adam, check_finite, check_precision, check_weights, scheduled
+from dynamo.population.optimisation import (
+    Schedule,
+    adam,
+    check_descent,
+    check_finite,
+    check_precision,
+    check_weights,
+    scheduled,
+)
 from dynamo.population.ranks import mean_over_ranks, nothing_of
 from dynamo.population.sources import leave_out as without
 from dynamo.population.sources import load_populations
-from dynamo.types import TaskBatch, Trajectory
+from dynamo.types import TaskBatch, Trajectory, UserError
 
 REMEDY = "Lower the learning rate (lr, theta_lr) or the gradient clipping (clip)."
 
@@ -104,7 +112,8 @@ class MetaTask(IdentifiedTask):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_options(dimensions, output_weight, burn_in, members_per_step, calibration_items)
+        check_options(dimensions, alignment, distance, output_weight, burn_in, members_per_step, calibration_items)
+        check_descent(schedule, warmup_steps, clip, {"lr": lr, "theta_lr": theta_lr})
         self.population = load_populations(population)
         if groups is not None:
             self.population = self.population.only(groups)
@@ -272,6 +281,10 @@ class MetaTask(IdentifiedTask):
 
     def _check_data(self) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None:
+            raise UserError(
+                "The meta-model was given a data loader; give a data module: TensorDataModule(inputs, labels)."
+            )
         items = data.calibration_batch(2)
-        tasks = getattr(data, "classes", items)
+        tasks = getattr(data, "classes", dict.fromkeys(items, ()))
         check_data(self.population, getattr(data, "fingerprint", {}), tasks, items)

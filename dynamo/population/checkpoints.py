@@ -118,10 +118,9 @@ def _content(file: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:300]
         raise PopulationError(
-            f"{file} cannot be read as weights: {reason} If it is a whole pickled module, load it yourself and save "
-            "its state_dict()."
+            f"{file} cannot be read as weights ({type(error).__name__}): it is damaged, or holds more than tensors. "
+            "Of a whole pickled module that you trust, save the state_dict()."
         ) from error
     if not isinstance(content, Mapping):
         raise PopulationError(f"{file} holds {type(content).__name__}, no checkpoint; save a module's state_dict().")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -47,6 +47,34 @@ def sgd(parameters: Iterable[dict[str, Any]], lr: float, momentum: float) -> tor
     Weight decay is added to the gradient (L2), as recipes for image networks mean it; 0 by default.
     """
     return torch.optim.SGD(list(parameters), lr=lr, momentum=momentum, nesterov=momentum > 0, fused=FUSED)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a word that is none of an option's; a command line does so by itself, Python does not.
+
+    Raises:
+        ValueError: naming the option and what there is to choose from.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
+
+
+def check_descent(schedule: str, warmup_steps: int, clip: float, rates: Mapping[str, float]) -> None:
+    """Refuse options that would climb, or follow no schedule.
+
+    Args:
+        schedule: see `learning_rate_factor`.
+        warmup_steps: the same.
+        clip: see `clip_per_member`.
+        rates: learning rates, by the names of their options.
+
+    Raises:
+        ValueError: naming the option and its value.
+    """
+    check_choice("schedule", schedule, get_args(Schedule))
+    for name, value in {**rates, "clip": clip, "warmup_steps": warmup_steps}.items():
+        if not value >= 0:
+            raise ValueError(f"{name} is {value}; it cannot be negative.")
 
 
 def check_precision(precision: str | int) -> None:

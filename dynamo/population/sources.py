@@ -62,7 +62,12 @@ def load_populations(places: str | Sequence[str] | Population) -> Population:
         return places
     places = [places] if isinstance(places, str) else places
     if not isinstance(places, list | tuple) or not all(isinstance(place, str) for place in places):
-        raise PopulationError(f"population is {places!r}; give a folder, a list of folders, or a Population.")
+        kinds = sorted({type(place).__name__ for place in places}) if isinstance(places, list | tuple) else []
+        told = f"a list of {', '.join(kinds)}" if kinds else f"a {type(places).__name__}"
+        raise PopulationError(
+            f"population is {told}; give a folder, a list of folders, or a Population: networks in memory become one "
+            "by Population.from_modules."
+        )
     folders: list[str] = []
     patterns = False
     for place in places:

@@ -22,6 +22,8 @@ from dynamo.population.optimisation import (
     OptimizerName,
     Schedule,
     adam,
+    check_choice,
+    check_descent,
     check_finite,
     check_precision,
     check_weights,
@@ -101,10 +103,8 @@ class PopulationTask(IdentifiedTask):
         members: str | None = None,
     ) -> None:
         super().__init__()
-        if lr < 0:
-            raise ValueError(f"lr is {lr}; a learning rate cannot be negative.")
-        if optimizer not in get_args(OptimizerName):
-            raise ValueError(f"optimizer is {optimizer!r}; choose one of {', '.join(get_args(OptimizerName))}.")
+        check_descent(schedule, warmup_steps, clip, {"lr": lr, "weight_decay": weight_decay})
+        check_choice("optimizer", optimizer, get_args(OptimizerName))
         for name, share in (("momentum", momentum), ("label_smoothing", label_smoothing)):
             if not 0.0 <= share < 1.0:
                 raise ValueError(f"{name} is {share}; it has to lie in [0, 1).")

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from dynamo.analysis import least_p
 from dynamo.population import Member
 from dynamo.report.maps import MapRun
 from dynamo.report.source import sound
@@ -124,7 +125,8 @@ def _silhouette(maps: Sequence[MapRun], groups: int) -> tuple[Card, Sentence]:
     with sound(maps[0].folder, "embedding"):
         values = [float(one["silhouette_theta"]) for one in found]
         p = max(float(one["p_theta"]) for one in found)
-    verdict = of_silhouette(statistics.fmean(values), p)
+    least = least_p([member.group for member in maps[0].members])
+    verdict = of_silhouette(statistics.fmean(values), p, least)
     largest = "the largest " if len(maps) > 1 else ""
     text = (
         f"the silhouette of the groups is {spread(values).text} (from -1 to 1, where 0 is no grouping; {largest}"

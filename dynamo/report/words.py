@@ -81,8 +81,21 @@ def of_fidelity(agreement: float, explained: float) -> Verdict:
     return Verdict("fair", "read with care", text)
 
 
-def of_silhouette(silhouette: float, p: float) -> Verdict:
-    """Do the groups lie apart? Not where p is 0.05 or more; clearly from a silhouette of 0.25 on."""
+def of_silhouette(silhouette: float, p: float, least: float = 0.0) -> Verdict:
+    """Do the groups lie apart? Not where p is 0.05 or more; clearly from a silhouette of 0.25 on.
+
+    Args:
+        silhouette: of the groups in theta.
+        p: of the permutation test.
+        least: the smallest p that there can be, see `dynamo.analysis.least_p`; where it is 0.05 or more and p comes
+            near it, nobody can say.
+    """
+    if least >= 0.05 and p < 1.5 * least:
+        text = (
+            f"The groups lie apart as clearly as can be seen with so few networks: no p below {least:.2g} is possible, "
+            "so chance cannot be ruled out. Add networks to each group."
+        )
+        return Verdict("unknown", "too few networks to tell", text)
     if p >= 0.05:
         text = "Groups drawn by chance would lie as far apart: the map does not tell these groups from each other."
         return Verdict("poor", "no grouping seen", text)
@@ -95,6 +108,12 @@ def of_silhouette(silhouette: float, p: float) -> Verdict:
 
 def of_mean(mean: float, median: float, chance: float | None) -> Verdict:
     """Is the mean of all theta a working network? As good as members down to 0.01 below the median member."""
+    if chance is not None and median < chance + 0.02:
+        text = (
+            "The median member answers these labels no better than guessing, so accuracies say little here: members "
+            "may have learnt other labels."
+        )
+        return Verdict("unknown", "members do not know these labels", text)
     if mean >= median - 0.01:
         text = "The network at the mean of all theta, which nobody trained, is as good as the median member."
         return Verdict("good", "as good as a member", text)

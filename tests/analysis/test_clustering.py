@@ -15,6 +15,7 @@ from dynamo.analysis.clustering import (
     distances_to_groups,
     euclidean_distances,
     group_distances,
+    least_p,
     permutation_test,
     silhouette,
 )
@@ -149,3 +150,14 @@ def test_distances_to_groups_are_means_over_members() -> None:
     assert list(means) == ["a", "b"]
     assert means["a"].tolist() == [4.0, 2.0]
     assert means["b"].tolist() == [1.0, pytest.approx(10**0.5)]
+
+
+@pytest.mark.parametrize(("groups", "ways"), [("aaabbb", 10), ("aabbcc", 15), ("aabbb", 10), ("abbb", 4), ("aaaa", 1)])
+def test_the_least_p_is_that_of_all_ways_to_divide_the_points(groups: str, ways: int) -> None:
+    """Counted out: a way is a set of sets of points."""
+    divided = {
+        frozenset(frozenset(i for i, name in enumerate(order) if name == one) for one in order)
+        for order in permutations(groups)
+    }
+    assert len(divided) == ways
+    assert least_p(groups) == pytest.approx(1 / ways)

@@ -277,7 +277,7 @@ def test_another_vocabulary_is_refused_before_training(
     plant: Make, save_bundle: Make, make_task: Make, make_trainer: Make, make_data: Make
 ) -> None:
     folder = save_bundle(plant(torch.zeros(2, 1))[1], fingerprint={"vocabulary": "f" * 64})
-    with pytest.raises(PopulationError, match="'m-0' reads a vocabulary of 30, the data module's has 31; set data"):
+    with pytest.raises(PopulationError, match="'m-0' reads a vocabulary of 30, the data module's has 31; set vocab"):
         MetaTask(folder, 31)
     task, data = make_task(folder), make_data()
     for run in ("fit", "test"):
@@ -295,6 +295,9 @@ def test_another_vocabulary_is_refused_before_training(
     ("options", "match"),
     [
         ({"dimensions": 0}, "dimensions is 0"),
+        ({"lr": -1.0}, "lr is -1.0; it cannot be negative"),
+        ({"clip": -1.0}, "clip is -1.0; it cannot be negative"),
+        ({"schedule": "cos"}, "schedule is 'cos'; choose one of cosine, constant, one_cycle"),
         ({"output_weight": -0.1}, r"output_weight \(lambda\) is -0.1"),
         ({"burn_in": -1}, "burn_in is -1"),
         ({"members_per_step": 0}, "members_per_step is 0"),
@@ -431,7 +434,7 @@ def test_what_ones_own_networks_lack_is_said_before_training(own: list[nn.Module
     with pytest.raises(PopulationError, match=r"With output_weight \(lambda\) 0 .* 'Own-0' is not known; give"):
         make_task(population, output_weight=0.0)
     small = Population.from_modules([Own(5), Own(5, words=29)], observe, names=["fits", "small"])
-    with pytest.raises(PopulationError, match=r"'small' cannot read the last of the data module's 30 words; set data"):
+    with pytest.raises(PopulationError, match=r"'small' cannot read the last of the data module's 30 words; set vocab"):
         make_task(small)
     with pytest.raises(PopulationError, match="give a folder, a list of folders, or a Population"):
         make_task(own)

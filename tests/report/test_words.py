@@ -22,6 +22,18 @@ def test_silhouette(silhouette: float, p: float, grade: str) -> None:
     assert of_silhouette(silhouette, p).grade == grade
 
 
+def test_of_few_networks_nobody_can_say() -> None:
+    assert of_silhouette(0.96, 0.11, least=0.1).grade == "unknown"
+    assert "no p below 0.1 is possible" in of_silhouette(0.96, 0.11, least=0.1).text
+    assert of_silhouette(0.02, 0.6, least=0.1).grade == "poor"
+    assert of_silhouette(0.3, 0.049, least=0.03).grade == "good"
+
+
+def test_members_that_guess_tell_nothing_of_the_mean() -> None:
+    assert of_mean(0.717, 0.583, 0.7).grade == "unknown"
+    assert of_mean(0.717, 0.583, None).grade == "good"
+
+
 @pytest.mark.parametrize(
     ("mean", "chance", "grade"), [(0.8, 0.5, "good"), (0.79, 0.5, "good"), (0.7, 0.5, "fair"), (0.6, 0.5, "poor")]
 )
