@@ -41,25 +41,26 @@ class IndexBatch(NamedTuple):
     step: int = -1
 
 
-def subset_indices(labels: npt.ArrayLike, fraction: float, subset_seed: int) -> IntArray:
+def subset_indices(labels: npt.ArrayLike, fraction: float, subset_seed: int, option: str = "fraction") -> IntArray:
     """Which items make up a fraction of a split? Ascending positions in it.
 
     Every class is permuted once by `subset_seed` and gives its first `fraction`: smaller subsets lie inside
-    larger ones, and all have the class proportions of the whole.
+    larger ones, and all have the class proportions of the whole. `option` is what errors call the fraction.
 
     Raises:
         OptionError: for a fraction outside (0, 1], or one that leaves a class without any item.
     """
     if not 0 < fraction <= 1:
-        raise OptionError(f"fraction must lie in (0, 1], got {fraction}: 0.25 reads a quarter of the items.")
+        raise OptionError(f"{option} must lie in (0, 1], got {fraction}: 0.25 reads a quarter of the items.")
     values = np.asarray(labels)
     chosen = []
     for label in np.unique(values):
         members = np.flatnonzero(values == label)
         count = round(fraction * len(members))
         if count == 0:
+            whose = f" of class {int(label)}" if label >= 0 else ""  # -1 where there is no class
             raise OptionError(
-                f"fraction {fraction} of the {len(members)} items of class {int(label)} leaves none: "
+                f"{option} {fraction} of the {len(members)} items{whose} leaves none: "
                 f"take at least {1 / len(members):.2g}."
             )
         rng = np.random.default_rng([_SUBSET, subset_seed, int(label) % 2**32])  # -1 where there is no class
@@ -80,14 +81,18 @@ def balanced_draw(labels: Tensor, limit: int | None) -> IntArray | None:
     return subset_indices(labels.numpy(), limit / len(labels), _EVALUATION)
 
 
-def check_val_fraction(val_fraction: float) -> None:
-    """Refuse a share for validation that leaves one side without items."""
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction must lie in (0, 1), got {val_fraction}: 0.1 holds a tenth back.")
+def check_val_fraction(fraction: float, option: str = "val_fraction") -> None:
+    """Refuse a share to be held back that leaves one side without items."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"{option} must lie in (0, 1), got {fraction}: 0.1 holds a tenth back.")
 
 
-def hold_out(labels: npt.ArrayLike, val_fraction: float, split_seed: int, noun: str) -> tuple[Tensor, Tensor]:
-    """Which items are trained on, and which class-balanced part is held back for validation? `split_seed` decides.
+def hold_out(
+    labels: npt.ArrayLike, fraction: float, split_seed: int, noun: str, option: str = "val_fraction"
+) -> tuple[Tensor, Tensor]:
+    """Which items are trained on, and which class-balanced part is held back? `split_seed` decides.
+
+    `option` is what errors call the fraction.
 
     Returns:
         Ascending positions of both, int64.
@@ -95,10 +100,10 @@ def hold_out(labels: npt.ArrayLike, val_fraction: float, split_seed: int, noun: 
     Raises:
         OptionError: one side is left without a `noun`.
     """
-    held = subset_indices(labels, val_fraction, split_seed)
+    held = subset_indices(labels, fraction, split_seed, option)
     rest = np.setdiff1d(np.arange(len(np.asarray(labels))), held)
     if len(rest) == 0:
-        raise OptionError(f"val_fraction {val_fraction} leaves no {noun} to train on: take less.")
+        raise OptionError(f"{option} {fraction} leaves no {noun} to train on: take less.")
     return torch.from_numpy(rest), torch.from_numpy(held)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from zipfile import BadZipFile, ZipFile
 from zlib import error
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -26,6 +27,8 @@ LARGEST = 2**31
 """No more token ids than this."""
 MOST_BYTES = 2**36
 """A file of arrays that unpacks to more is none that fits a machine's memory."""
+Numbers = Tensor | npt.NDArray[Any]
+"""What items are given as."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,16 @@ class TensorDataModule(IndexedDataModule):
     Args:
         inputs: `[items, T]` token ids, `[items, T, F]` signals, `[items, F]` vectors, `[items, channels, h, w]`
             images; or a `.npz` or `.safetensors` file with the array `inputs`, and `targets` and `lengths` where there
-            are any.
+            are any. Arrays of numpy are taken for tensors, here and below.
         targets: the class of every item, `[items]`; without it nothing is said about being right or wrong.
-        lengths: real steps of every item, `[items]`; by default all.
+        lengths: real steps of every item, `[items]`; by default all, and of token ids all but the zeros at the end (at
+            least one): zeros before another id count as ids.
         class_names: names of the classes; by default their numbers.
         vocab_size: number of token ids that the networks know; by default those that occur.
         task: what the members call the task.
-        val_fraction: share of the items held back for validation, the same for every class.
-        test_fraction: share held back for the test.
+        val_fraction: share held back for validation of the items that are not held back for the test, the same for
+            every class.
+        test_fraction: share of the items held back for the test, the same for every class.
         split_seed: decides which.
         batch_size: items per step and process in training.
         eval_batch_size: items per batch in evaluation.
@@ -126,7 +131,12 @@ class TensorDataModule(IndexedDataModule):
     ) -> None:
         super().__init__(batch_size, eval_batch_size, seed, 50, val_items, test_items)
         check_val_fraction(val_fraction)
-        check_val_fraction(test_fraction)
+        check_val_fraction(test_fraction, "test_fraction")
+        if val_fraction + test_fraction >= 1:
+            raise OptionError(
+                f"val_fraction {val_fraction} and test_fraction {test_fraction} have to stay below 1 together, so that "
+                "items to train on are left: take less, such as 0.1 and 0.1."
+            )
         check_at_least(0, split_seed=split_seed)
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         if isinstance(inputs, str):
@@ -147,7 +157,7 @@ class TensorDataModule(IndexedDataModule):
     def load(self) -> dict[str, TaskData]:
         """Deal the items out to training, validation and test."""
         labels = self.items.labels
-        rest, test = hold_out(labels, self.test_fraction, self.split_seed, "item")
+        rest, test = hold_out(labels, self.test_fraction, self.split_seed, "item", "test_fraction")
         kept, held = hold_out(labels[rest], self.val_fraction, self.split_seed, "item")
         train, val, tested = (self.items.select(places) for places in (rest[kept], rest[held], test))
         digest = words_digest([split.digest() for split in (train, val, tested)])
@@ -189,12 +199,15 @@ def read_arrays(file: Path) -> Mapping[str, Tensor]:
     return arrays
 
 
-def as_items(inputs: Tensor, targets: Tensor | None, lengths: Tensor | None) -> TensorSplit:
-    """Tensors as items, if they fit together.
+def as_items(inputs: Numbers, targets: Numbers | None, lengths: Numbers | None) -> TensorSplit:
+    """Tensors, or arrays of numpy, as items, if they fit together.
 
     Raises:
         OptionError: naming the tensor, and what it has to be.
     """
+    inputs = _as_tensor("inputs", inputs)
+    targets = None if targets is None else _as_tensor("targets", targets)
+    lengths = None if lengths is None else _as_tensor("lengths", lengths)
     if not isinstance(inputs, Tensor) or inputs.dim() not in (2, 3, 4) or 0 in inputs.shape:
         raise OptionError(
             "inputs has to be token ids [items, T], signals [items, T, F], vectors [items, F] or images "
@@ -211,15 +224,38 @@ def as_items(inputs: Tensor, targets: Tensor | None, lengths: Tensor | None) -> 
         raise OptionError("inputs has values that are not finite numbers; leave these items out.")
     steps = inputs.shape[1] if reads_of(inputs) in SEQUENTIAL else 1
     for name, values in (("targets", targets), ("lengths", lengths)):
-        if values is not None and (values.shape != (count,) or values.is_floating_point()):
-            raise OptionError(f"{name} has to be {count} whole numbers, one for each item, not {_told(values)}.")
+        if values is None:
+            continue
+        if not isinstance(values, Tensor) or values.shape != (count,) or values.is_floating_point():
+            raise OptionError(
+                f"{name} has to be {count} whole numbers, one for each item, not {_told(values)}; make it a tensor or "
+                "an array of integers."
+            )
     labels = torch.full((count,), -1) if targets is None else targets.detach().long()
     if int(labels.min()) < -1:
         raise OptionError(f"targets has class {int(labels.min())}; classes are numbered from 0, -1 is unknown.")
-    real = torch.full((count,), steps) if lengths is None else lengths.detach().long()
+    real = _real_steps(inputs, steps) if lengths is None else lengths.detach().long()
     if int(real.min()) < 1 or int(real.max()) > steps:
         raise OptionError(f"lengths has to lie between 1 and {steps}; it is {int(real.min())} to {int(real.max())}.")
     return TensorSplit(inputs, labels, real)
+
+
+def _as_tensor(name: str, values: Numbers) -> Tensor:
+    """An array of numpy as a tensor with its own memory (it may be read-only, or run backwards); all else as it is."""
+    if isinstance(values, Tensor) or not isinstance(values, np.ndarray):
+        return values
+    try:
+        return torch.from_numpy(np.array(values, order="C"))
+    except (TypeError, ValueError) as problem:
+        raise OptionError(f"{name} is an array of {values.dtype}; make it int64 or float32.") from problem
+
+
+def _real_steps(inputs: Tensor, steps: int) -> Tensor:
+    """How many steps of each item are real, where nobody says so: of token ids those up to the last that is not 0."""
+    if reads_of(inputs) != "tokens":
+        return torch.full((len(inputs),), steps)
+    last: Tensor = ((inputs != 0) * torch.arange(1, steps + 1, device=inputs.device)).amax(1)
+    return last.clamp(min=1)
 
 
 def _told(values: object) -> str:

@@ -153,7 +153,7 @@ class Population:
         They are copied and left as they were found. `RecurrentClassifier`s without `observe` run batched and can be
         saved; all others run one after the other in evaluation mode, and live in memory only. Members stand bundle
         after bundle, the order of theta: networks of one task and form (and, where they run batched, architecture)
-        together, in the order given. What reads step by step must not know what is to come.
+        together, in the order given; `members` tells who. What reads step by step must not know what is to come.
 
         Args:
             modules: the networks.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -48,7 +48,8 @@ Examples:
 def call(module: nn.Module, inputs: Tensor) -> tuple[Tensor | Sequence[Tensor], Tensor | None]:
     """The `Observe` of modules whose forward returns states and logits by itself, and of bare recurrent layers."""
     if isinstance(module, nn.RNNBase):
-        return _tensor(module(inputs if module.batch_first else inputs.transpose(0, 1)), module, inputs.shape[1]), None
+        given = module(inputs if module.batch_first else inputs.transpose(0, 1))
+        return _tensor(given, module, inputs.shape[1], ""), None
     seen: tuple[Tensor, Tensor] = module(inputs)
     return seen
 
@@ -83,7 +84,8 @@ def observe(*layers: str, output: str | None = "") -> Observe:
         For `Population.from_modules`: a module and inputs -> hidden states of every layer, and logits.
 
     Raises:
-        PopulationError: no layer is named. When it looks: there is no such layer, or it is not reached.
+        PopulationError: no layer is named, or by something else than texts. When it looks: there is no such layer, or
+            it is not reached.
 
     Examples:
         >>> import torch
@@ -96,7 +98,34 @@ def observe(*layers: str, output: str | None = "") -> Observe:
     """
     if not layers:
         raise PopulationError("observe() names no layer; name at least one, as in observe('lstm').")
+    for one in layers:
+        if not isinstance(one, str):
+            names = ", ".join(f'"{name}"' for name in _names_in(layers)) or '"lstm"'
+            raise PopulationError(
+                f"observe takes names of layers as separate texts, got {_told(one)}: observe({names})."
+            )
+    if not isinstance(output, str | None):
+        name = next(iter(_names_in([output])), "readout")
+        raise PopulationError(f'observe takes the name of one layer as output, got {_told(output)}: output="{name}".')
     return partial(_through_hooks, layers=layers, output=output)
+
+
+def names_layers(look: Observe) -> bool:
+    """Whether this is what `observe` returns, and not a function of somebody else's."""
+    return isinstance(look, partial) and look.func is _through_hooks
+
+
+def _names_in(given: object) -> list[str]:
+    """The names of layers in lists of lists; those of a `nn.Sequential` are numbers."""
+    if isinstance(given, list | tuple):
+        return [name for one in given for name in _names_in(one)]
+    return [str(given)] if isinstance(given, str | int) else []
+
+
+def _told(given: object) -> str:
+    """What something is, in a few words of one line."""
+    told = repr(given)
+    return told if len(told) <= 40 and "\n" not in told else f"a {type(given).__name__}"
 
 
 def _through_hooks(
@@ -108,7 +137,7 @@ def _through_hooks(
     steps = inputs.shape[1] if inputs.dim() > 1 else 1
 
     def keep(part: nn.Module, _: Any, given: Any, name: str) -> None:  # noqa: ANN401 - a layer may return anything
-        calls[name].append(_tensor(given, part, steps))
+        calls[name].append(_tensor(given, part, steps, name))
 
     handles = [_layer(module, name).register_forward_hook(partial(keep, name=name)) for name in wanted]
     try:
@@ -121,7 +150,7 @@ def _through_hooks(
     if output is None:
         logits = None
     else:
-        logits = seen[output] if output else _tensor(getattr(returned, "logits", returned), module, steps)
+        logits = seen[output] if output else _tensor(getattr(returned, "logits", returned), module, steps, "")
     return tuple(seen[name] for name in layers), logits
 
 
@@ -153,16 +182,20 @@ def layers_of(module: nn.Module, like: str = "") -> str:
     return f"it has {', '.join(near[:8])}{more}"
 
 
-def _tensor(given: Any, part: nn.Module, steps: int) -> Tensor:  # noqa: ANN401 - a layer may return anything
-    """What counts of what a layer returns: items first, one tensor."""
+def _tensor(given: Any, part: nn.Module, steps: int, name: str) -> Tensor:  # noqa: ANN401 - a layer may return anything
+    """What counts of what a layer (the network itself, if it has no name) returns: items first, one tensor."""
     if isinstance(given, PackedSequence):
         return pad_packed_sequence(given, batch_first=True, total_length=steps)[0]
     if isinstance(given, tuple | list) and given:
-        return _tensor(given[0], part, steps)
+        return _tensor(given[0], part, steps, name)
     if not isinstance(given, Tensor):
+        keys = f" (keys {', '.join(map(str, given)) or 'none'})" if isinstance(given, Mapping) else ""
+        told = f"{type(given).__name__}{keys}"
+        if name:
+            raise PopulationError(f"layer {name!r} returns {told}, no tensor; name a layer that returns one.")
         raise PopulationError(
-            f"{type(part).__name__} returns {type(given).__name__}, no tensor; observe a layer that returns one, and "
-            "name the one that gives the logits: observe(..., output='LAYER')."
+            f"the network's own output is {told}, no tensor; name the layer that gives the logits, observe(..., "
+            f"output='LAYER') ({layers_of(part)}), or give as observe= a function that returns states and logits."
         )
     turned = isinstance(part, nn.RNNBase) and not part.batch_first and given.dim() == 3
     return given.transpose(0, 1) if turned else given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
@@ -16,6 +17,8 @@ from dynamo.population.modules import ModuleBundle, copies
 from dynamo.population.observation import Form, Seen, answer, look, precision
 from dynamo.population.recurrent import RecurrentBundle, RecurrentClassifier
 from dynamo.types import SEQUENTIAL, reads_of
+
+log = logging.getLogger(__name__)
 
 EXAMPLE = ((1, 2, 1), (2, 2, 1))
 """Token ids of real words in any vocabulary, no padding; B and T differ, so that mixed-up axes show."""
@@ -44,7 +47,7 @@ def take_in(
         raise PopulationError(
             "observe has to be a function of a module and its inputs, as dynamo.observe(...) makes it."
         )
-    example = torch.tensor(EXAMPLE) if example is None else example
+    given_example, example = example is not None, torch.tensor(EXAMPLE) if example is None else example
     if not isinstance(example, Tensor) or example.dim() not in (2, 3, 4) or 0 in example.shape:
         raise PopulationError(
             "example has to be a tensor of a few inputs: token ids [B, T], signals [B, T, F], vectors [B, F] or images "
@@ -53,10 +56,14 @@ def take_in(
     device = next((p.device for module in given for p in module.parameters()), torch.device("cpu"))
     alike: dict[Hashable, list[tuple[nn.Module, Member]]] = {}
     forms: dict[Hashable, Form] = {}
+    odd: list[str] = []
     for index, copy in enumerate(copies(given)):
         name, member = f"modules[{index}] ({type(copy).__name__})", members[index]
         copy.to(device).requires_grad_(False).eval()
-        form = examine(copy, probe, example.to(device), name)
+        seen = examine(copy, probe, example.to(device), name, given=given_example)
+        form = seen.form
+        if _are_probabilities(seen.output):
+            odd.append(name)
         called = class_names.get(member.task)
         if called is not None and len(called) != form.classes:
             raise PopulationError(
@@ -65,12 +72,13 @@ def take_in(
         key = (member.task, form, _recipe(copy, probe))
         forms[key] = form
         alike.setdefault(key, []).append((copy, member))
+    _warn(odd, members, [member for part in alike.values() for _, member in part])
     bundles = [_bundle([network for network, _ in part], probe, forms[key]) for key, part in alike.items()]
     return [bundle.to(device) for bundle in bundles], [[member for _, member in part] for part in alike.values()]
 
 
 @torch.no_grad()
-def examine(module: nn.Module, probe: Probe, example: Tensor, name: str) -> Form:
+def examine(module: nn.Module, probe: Probe, example: Tensor, name: str, *, given: bool = True) -> Seen:
     """Can this network be studied?
 
     Args:
@@ -78,15 +86,16 @@ def examine(module: nn.Module, probe: Probe, example: Tensor, name: str) -> Form
         probe: how to look into it.
         example: a few inputs.
         name: what errors call it.
+        given: whether somebody chose the example.
 
     Returns:
-        What kind of network it is.
+        What it shows on the example, and what kind of network that is.
 
     Raises:
         PopulationError: it fails, is not finite, or its states are not a function of one item alone and, where it reads
             step by step, of what was read so far, whatever padding follows.
     """
-    seen = look(module, probe, example, name)
+    seen = look(module, probe, example, name, given=given)
     if seen.form.classes == 1:
         raise PopulationError(
             f"{name} has a single logit; observe has to return one for each class, for a yes-no network y "
@@ -114,7 +123,28 @@ def examine(module: nn.Module, probe: Probe, example: Tensor, name: str) -> Form
         own = _own_answer(module, probe, example)
         if seen.form.stepwise and own is not None:
             _check_readout(module, probe, states[:, -1:], own.unsqueeze(1), tolerance, name)
-    return seen.form
+    return seen
+
+
+def _are_probabilities(output: Tensor) -> bool:
+    """Whether answers `[..., C]` look like the outputs of a softmax, which nobody's logits do by chance."""
+    if output.shape[-1] < 2:
+        return False
+    return bool(((output >= 0) & (output <= 1)).all() and ((output.sum(-1) - 1).abs() <= 1e-4).all())
+
+
+def _warn(odd: Sequence[str], given: Sequence[Member], taken: Sequence[Member]) -> None:
+    """Say what is no error, and probably not meant: answers of some networks that are no logits; another order."""
+    if odd:
+        told = ", ".join(odd[:3]) + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
+        log.warning(
+            f"The answers of {told} look like probabilities (softmax): give logits, or lambda * L_output says little."
+        )
+    if list(taken) != list(given):
+        log.warning(
+            "Members stand in another order than they were given (networks of one size together): take names and "
+            "groups from population.members."
+        )
 
 
 def _check_causal(module: nn.Module, probe: Probe, example: Tensor, seen: Seen, tolerance: float, name: str) -> None:

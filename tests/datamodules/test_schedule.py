@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.schedule import EvalSchedule, TrainSchedule, subset_indices
+from datamodules.schedule import EvalSchedule, TrainSchedule, hold_out, subset_indices
 from dynamo.types import Reader
 
 ITEMS = 400
@@ -117,8 +117,13 @@ def test_an_impossible_fraction_is_named(fraction: float) -> None:
 
 
 def test_a_fraction_that_loses_a_class_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"fraction 0.01 of the 4 items of class 1 leaves none"):
-        subset_indices(np.array([0] * 400 + [1] * 4), 0.01, 0)
+    labels = np.array([0] * 400 + [1] * 4)
+    with pytest.raises(ValueError, match=r"^fraction 0.01 of the 4 items of class 1 leaves none: take at least 0.25"):
+        subset_indices(labels, 0.01, 0)
+    with pytest.raises(ValueError, match=r"^test_fraction 0.01 of the 4 items of class 1 leaves none"):
+        hold_out(labels, 0.01, 0, "item", "test_fraction")
+    with pytest.raises(ValueError, match=r"^val_fraction 0.1 of the 3 items leaves none: take at least 0.33"):
+        hold_out([-1] * 3, 0.1, 0, "item")
 
 
 def test_no_reader_is_an_error() -> None:

@@ -45,6 +45,28 @@ def test_batches_are_cut_to_the_longest_item_in_them() -> None:
     assert int(batch.targets.max()) == -1
 
 
+def test_token_ids_end_where_their_padding_begins() -> None:
+    items = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0], [0, 7, 0, 8], [0, 9, 0, 0], [0, 0, 0, 0]])
+    expected = torch.tensor([4, 2, 4, 2, 1])
+    assert torch.equal(TensorDataModule(items).items.lengths, expected)
+    given = torch.tensor([4, 4, 3, 2, 2])
+    assert torch.equal(TensorDataModule(items, lengths=given).items.lengths, given)
+    zeros = torch.zeros(3, 4, 2)
+    assert TensorDataModule(zeros).items.lengths.tolist() == [4, 4, 4]  # a signal may be 0
+
+
+def test_arrays_of_numpy_are_taken_for_tensors() -> None:
+    labels, lengths = LABELS.numpy()[::-1], np.full(N, T - 1, dtype=np.int32)
+    labels.flags.writeable = False
+    inputs: Any = SIGNALS.numpy().astype(np.float64)
+    items = TensorDataModule(inputs, labels, lengths).items  # type: ignore[arg-type]
+    assert torch.equal(items.inputs, SIGNALS)
+    assert torch.equal(items.labels, LABELS.flip(0))
+    assert items.lengths.tolist() == [T - 1] * N
+    inputs[:] = 0.0
+    assert torch.equal(items.inputs, SIGNALS)
+
+
 def test_splits_and_hash_follow_from_seed_and_items() -> None:
     def prints(**options: Any) -> dict[str, str]:  # noqa: ANN401
         data = TensorDataModule(**{"inputs": SIGNALS, "targets": LABELS, **options})
@@ -119,9 +141,27 @@ def test_a_file_that_would_unpack_to_more_than_memory_is_refused_before(tmp_path
         ({"lengths": LABELS}, r"lengths has to lie between 1 and 6; it is 0 to 2"),
         ({"class_names": ["a"], "targets": LABELS}, "class_names names 1 classes, and targets has class 2"),
         ({"vocab_size": 5}, "vocab_size is 5, and inputs are signals"),
+        ({"targets": LABELS.tolist()}, r"targets has to be 50 whole numbers.*not list; make it a tensor or an array"),
+        ({"targets": np.array(["a"] * N)}, r"targets is an array of <U1; make it int64 or float32"),
+        ({"targets": LABELS.numpy() / 2}, "targets has to be 50 whole numbers"),
         ({"val_fraction": 1.0}, "val_fraction must lie in"),
+        ({"test_fraction": 1.0}, "test_fraction must lie in"),
+        (
+            {"val_fraction": 0.5, "test_fraction": 0.5},
+            "val_fraction 0.5 and test_fraction 0.5 have to stay below 1 together",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(options: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         TensorDataModule(**{"inputs": SIGNALS, **options})
+
+
+def test_the_share_that_leaves_nothing_is_named() -> None:
+    labels = torch.tensor([0] * 40 + [1] * 3)
+    for option, other in (("val_fraction", "test_fraction"), ("test_fraction", "val_fraction")):
+        data = TensorDataModule(SIGNALS[:43], labels, **{option: 0.1, other: 0.4})
+        with pytest.raises(OptionError, match=f"^{option} 0.1 of the [23] items of class 1 leaves none: take at least"):
+            data.load()
+    with pytest.raises(OptionError, match=r"^test_fraction 0.1 of the 3 items leaves none: take at least 0.33"):
+        TensorDataModule(SIGNALS[:3]).load()

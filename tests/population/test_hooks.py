@@ -50,6 +50,18 @@ class Layered(nn.Module):
         return {"logits": self.readout(self.lstm(signals.transpose(0, 1))[0]).transpose(0, 1)}
 
 
+class Around(nn.Module):
+    """Another network, of which it returns the logits."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, signals: Tensor) -> Tensor:
+        logits: Tensor = self.inner(signals)["logits"]
+        return logits
+
+
 class Packed(nn.Module):
     """Packs what it reads, longest item first by itself."""
 
@@ -108,8 +120,14 @@ def test_one_step_is_a_sequence_too() -> None:
 
 def test_steps_first_are_turned_and_dictionaries_need_the_layer_that_answers() -> None:
     layered = Layered()
-    with pytest.raises(PopulationError, match=r"Layered returns dict, no tensor; .*observe\(\.\.\., output='LAYER'\)"):
+    with pytest.raises(
+        PopulationError,
+        match=r"^the network's own output is dict \(keys logits\), no tensor; .*observe\(\.\.\., output='LAYER'\) \(it "
+        r"has lstm, readout\), or give as observe= a function that returns states and logits",
+    ):
         observe("lstm")(layered, SIGNALS)
+    with pytest.raises(PopulationError, match=r"^layer 'inner' returns dict \(keys logits\), no tensor; name a layer"):
+        observe("inner")(Around(layered), SIGNALS)
     hidden, _ = observe("lstm", output=None)(layered, SIGNALS)
     torch.testing.assert_close(hidden[0], layered.lstm(SIGNALS.transpose(0, 1))[0].transpose(0, 1))
 
@@ -155,6 +173,21 @@ def test_an_unknown_layer_is_named_beside_those_there_are() -> None:
         Population.from_modules([Cells()], observe("7"), example=SIGNALS)
     with pytest.raises(PopulationError, match=r"observe\(\) names no layer"):
         observe()
+
+
+@pytest.mark.parametrize(
+    ("layers", "options", "told"),
+    [
+        ((["gru"],), {}, r"as separate texts, got \['gru'\]: observe\(\"gru\"\)"),
+        (("a", ("b", "c")), {}, r"got \('b', 'c'\): observe\(\"a\", \"b\", \"c\"\)"),
+        ((2,), {}, r"got 2: observe\(\"2\"\)"),
+        ((Cells(),), {}, r"got a Cells: observe\(\"lstm\"\)"),
+        (("gru",), {"output": ["head"]}, r"one layer as output, got \['head'\]: output=\"head\""),
+    ],
+)
+def test_names_of_layers_are_texts(layers: tuple[Any, ...], options: dict[str, Any], told: str) -> None:
+    with pytest.raises(PopulationError, match=rf"^observe takes .*{told}\.$"):
+        observe(*layers, **options)
 
 
 def test_layers_that_show_nothing_are_refused() -> None:

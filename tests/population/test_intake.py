@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynamo.population import Population, PopulationError, RecurrentBundle, RecurrentClassifier
+from dynamo.population import Population, PopulationError, RecurrentBundle, RecurrentClassifier, observe
 from dynamo.population.modules import ModuleBundle
 from dynamo.types import TaskBatch
 
@@ -282,6 +283,140 @@ def test_an_observe_that_is_wrong_is_blamed_and_not_the_forward() -> None:
         Population.from_modules([Net()], lambda module, tokens: module.lstm(tokens))
     with pytest.raises(PopulationError, match="observe has to be a function"):
         Population.from_modules([Net()], 5)  # type: ignore[arg-type]
+
+
+IDS = torch.tensor([[1, 5, 8, 2, 3], [3, 3, 7, 1, 1], [4, 6, 2, 2, 8]])
+
+
+class Answers(Net):
+    """Returns whatever is made of its logits, and nothing else."""
+
+    def __init__(self, make: Callable[[Tensor], object] = lambda logits: logits, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options)
+        self.make = make
+
+    def forward(self, tokens: Tensor) -> object:  # type: ignore[override]
+        return self.make(super().forward(tokens)[1])
+
+
+class Placed(Answers):
+    """Knows four positions, and adds their vectors to those of the words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Embedding(4, 3)
+
+    def forward(self, tokens: Tensor) -> object:  # type: ignore[override]
+        return super().forward(tokens) if self.places(torch.arange(tokens.shape[1])).numel() else None
+
+
+def both(module: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    return module.gru(module.words(tokens))[0], module(tokens)
+
+
+@pytest.mark.parametrize("observed", [observe("gru"), both, None])
+def test_an_embedding_too_small_for_the_ids_is_named(observed: Any) -> None:  # noqa: ANN401
+    net = Net() if observed is None else Answers()
+    with pytest.raises(PopulationError) as refused:
+        Population.from_modules([net], observed, example=6 * IDS)
+    assert str(refused.value) == (
+        f"modules[0] ({type(net).__name__}) cannot be run on inputs [3, 5]: index out of range in self: the largest id "
+        "is 48, and the network's embedding 'words' is smaller (num_embeddings=9); give ids below 9, in example= as in "
+        "the data, or networks that know more."
+    )
+    assert not any(part._forward_pre_hooks for part in net.modules())
+
+
+def test_an_embedding_of_positions_is_not_blamed_for_the_ids() -> None:
+    with pytest.raises(PopulationError, match=r"'places' \(num_embeddings=4\) is asked for 4; give inputs that its"):
+        Population.from_modules([Placed()], observe("gru"), example=IDS)
+    other = Answers(lambda logits: [][0])
+    with pytest.raises(PopulationError, match=r"list index out of range \(the largest id is 8\); give inputs that its"):
+        Population.from_modules([other], observe("gru"), example=IDS)
+
+
+def test_what_has_no_part_in_a_failure_is_not_told() -> None:
+    broken = Answers(lambda logits: 1 // 0)
+    shape, why = r"^modules\[0\] \(Answers\) cannot be run on inputs \[2, 3\]: ", "integer .* by zero"
+    with pytest.raises(PopulationError, match=f"{shape}{why}; give example=, a few real inputs\\.$"):
+        Population.from_modules([broken], observe("gru"))
+    with pytest.raises(PopulationError, match=f"{shape}{why}; give inputs that its forward can read\\.$"):
+        Population.from_modules([broken], observe("gru"), example=IDS[:2, :3])
+    with pytest.raises(PopulationError, match=f"{shape}{why}; observe has to return hidden .* items first\\.$"):
+        Population.from_modules([broken], both, example=IDS[:2, :3])
+    with pytest.raises(PopulationError, match=f"{shape}{why}; observe has to return hidden .* give example="):
+        Population.from_modules([broken], both)
+
+    def fails(logits: Tensor) -> None:
+        raise ValueError("two\nlines")
+
+    with pytest.raises(PopulationError, match=f"{shape}two lines; give"):
+        Population.from_modules([Answers(fails)], observe("gru"))
+
+
+def test_axes_that_are_steps_first_are_told() -> None:
+    told = r"for inputs \[3, 5\]; axes are steps first: make items the first \(batch_first=True"
+    with pytest.raises(
+        PopulationError, match=rf"observe returns hidden states \[5, 3, 4\] and logits \[3, 5, 2\] {told}"
+    ):
+        Population.from_modules([Answers(batch_first=False)], observe("gru"), example=IDS)
+    with pytest.raises(PopulationError, match=rf"hidden states \[3, 5, 4\] and logits \[5, 3, 2\] {told}"):
+        Population.from_modules([Answers(lambda logits: logits.transpose(0, 1))], observe("gru"), example=IDS)
+    with pytest.raises(PopulationError, match=r"logits \[3, 5, 2, 1\] for inputs \[3, 5\]; name layers that return"):
+        Population.from_modules([Answers(lambda logits: logits[..., None])], observe("gru"), example=IDS)
+
+
+def test_a_network_that_returns_a_dictionary_is_told_from_the_layer() -> None:
+    told = r"modules\[0\] \(Answers\): the network's own output is dict \(keys logits, loss\), .*words, gru, readout"
+    network = Answers(lambda logits: {"logits": logits, "loss": 1.0})
+    with pytest.raises(PopulationError, match=told):
+        Population.from_modules([network], observe("gru"))
+    for remedy in (observe("gru", output="readout"), lambda m, t: (m.gru(m.words(t))[0], m(t)["logits"])):
+        assert Population.from_modules([network], remedy).bundles[0].classes == 2
+
+
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("dynamo"), "propagate", True)  # `main` stops it
+    return caplog
+
+
+def test_answers_that_are_probabilities_are_warned_of_once(heard: pytest.LogCaptureFixture) -> None:
+    networks = [Answers(), *(Answers(lambda logits: logits.softmax(-1)) for _ in range(5))]
+    population = Population.from_modules(networks, observe("gru"))
+    assert len(population) == 6
+    assert heard.messages == [
+        "The answers of modules[1] (Answers), modules[2] (Answers), modules[3] (Answers) and 2 more look like "
+        "probabilities (softmax): give logits, or lambda * L_output says little."
+    ]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.sigmoid,  # between 0 and 1, and of any sum
+        lambda logits: logits.log_softmax(-1),
+        lambda logits: logits - logits.mean(-1, keepdim=True) + 0.5 + torch.tensor([2.0, -2.0]),  # 1, and of any sign
+        torch.zeros_like,
+    ],
+)
+def test_logits_are_not_taken_for_probabilities(
+    make: Callable[[Tensor], Tensor], heard: pytest.LogCaptureFixture
+) -> None:
+    Population.from_modules([Answers(make)], observe("gru"))
+    Population.from_modules([nn.GRU(3, 4, batch_first=True)], example=torch.rand(2, 5, 3))
+    assert not heard.messages
+
+
+def test_members_in_another_order_than_given_are_warned_of_once(heard: pytest.LogCaptureFixture) -> None:
+    in_order = Population.from_modules([Net(4), Net(4), Net(6), Net(6)], groups=list("abcd"))
+    assert ([m.group for m in in_order.members], heard.messages) == (list("abcd"), [])
+    mixed = Population.from_modules([Net(4), Net(6), Net(4), Net(6)], groups=list("abcd"))
+    assert [m.group for m in mixed.members] == list("acbd")
+    assert heard.messages == [
+        "Members stand in another order than they were given (networks of one size together): take names and groups "
+        "from population.members."
+    ]
 
 
 def test_a_classifier_that_is_not_finite_is_named() -> None:
