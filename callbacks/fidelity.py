@@ -142,7 +142,9 @@ class FidelityTable(Callback):
             raise UserError(f"{error}; trainer.limit_{stage}_batches leaves a task out, {remedy} does not.") from error
         found = Fidelity.join(results)
         scalars = {key: values.mean() for key, values in found.columns().items()}
-        scalars["loss"] = 1 - scalars["variance_explained"] + pl_module.output_weight * scalars["kl"]
+        scalars["loss"] = 1 - scalars["variance_explained"]
+        if pl_module.output_weight:
+            scalars["loss"] += pl_module.output_weight * scalars["kl"]
         groups = [member.group for member in pl_module.members]
         asked = [key for key in ("variance_explained", "agreement") if key in scalars]
         for name in dict.fromkeys(groups):

@@ -223,8 +223,7 @@ def load_run(folder: RunFolder, checkpoint: str = "last") -> DynamoCLI:
     Raises:
         UserError: there is no such run, or it has no checkpoint.
     """
-    if not folder.config.is_file():
-        raise UserError(f"{folder.root} is no run: {folder.config.name} is missing. Runs lie under runs/.")
+    folder.check_is_run()
     state = read_checkpoint(folder.checkpoint(checkpoint))
     config = read_config(folder.config)
     if not isinstance(config.get("trainer"), dict):

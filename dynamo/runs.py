@@ -57,6 +57,25 @@ class RunFolder:
         """The file of a checkpoint by its short name ("last", "best")."""
         return self.checkpoints / f"{name}.ckpt"
 
+    def check_is_run(self, remedy: str = "") -> None:
+        """Refuse a folder that no `dynamo fit` has made.
+
+        Args:
+            remedy: what to do about it; where it is empty, one is found.
+
+        Raises:
+            UserError: telling so.
+        """
+        if self.config.is_file():
+            return
+        from_python = any(map(Path.is_dir, (self.results, self.figures, self.root / "lightning_logs")))
+        known = (
+            "What a Trainer has left there from Python can be looked at, not asked: train by `dynamo fit`, with "
+            "population: my_networks.population (docs/how_to/own_networks.md)."
+        )
+        remedy = remedy or (known if from_python else "Runs lie under runs/.")
+        raise UserError(f"{self.root} is no run: {self.config.name} is missing. {remedy}")
+
     def check_finished(self) -> None:
         """Refuse a run whose training has not finished.
 

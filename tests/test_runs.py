@@ -66,3 +66,15 @@ def test_weights_that_are_newer_than_an_answer(tmp_path: Path) -> None:
         when = path.stat().st_mtime + seconds
         os.utime(last, (when, when))
         assert run.newer_weights("embedding", folder) is newer
+
+
+def test_what_python_has_left_is_no_run_and_says_how_one_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is no run: config.yaml is missing. Runs lie under runs/"):
+        RunFolder(tmp_path).check_is_run()
+    (tmp_path / "figures").mkdir()
+    with pytest.raises(UserError, match=r"train by `dynamo fit`, with population: my_networks.population"):
+        RunFolder(tmp_path).check_is_run()
+    with pytest.raises(UserError, match=r"is missing. Name another one"):
+        RunFolder(tmp_path).check_is_run("Name another one.")
+    (tmp_path / "config.yaml").write_text("run: x", encoding="utf-8")
+    RunFolder(tmp_path).check_is_run()

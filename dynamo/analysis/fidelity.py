@@ -25,7 +25,7 @@ class Fidelity:
     Attributes:
         variance_explained: share of the variance of h that V(s) accounts for; 1 is perfect, 0 is no better
             than always answering the mean of h, and there is no lower limit. Averaged over stages.
-        kl: mean over steps of KL(softmax(y) || softmax(v)); 0 is perfect.
+        kl: mean over steps of KL(softmax(y) || softmax(v)); 0 is perfect, NaN without answers.
         agreement: share of items which both give the same class at the last real step; NaN without answers.
         accuracy: share of items which the emulator gives the right class; NaN without answers or labels.
         original_accuracy: share of items which the base model gives the right class; NaN as before.
@@ -233,14 +233,13 @@ class FidelitySums:
             steps = lengths = None
         log_y = _rows(original, steps).log_softmax(-1)
         log_v = _rows(emulated, steps).log_softmax(-1)
-        divergence = torch.nn.functional.kl_div(log_v, log_y, reduction="sum", log_target=True)
-        unknown = divergence.new_tensor(torch.nan)
-        agreeing = correct = original_correct = unknown
+        divergence = agreeing = correct = original_correct = log_y.new_tensor(torch.nan)
         if original.shape[-1]:
+            divergence = torch.nn.functional.kl_div(log_v, log_y, reduction="sum", log_target=True)
             answer, emulated_answer = (_last(output, lengths).argmax(-1) for output in (original, emulated))
             agreeing, correct = (answer == emulated_answer).sum(), (emulated_answer == targets).sum()
             original_correct = (answer == targets).sum()
-        counts = (divergence.new_tensor(len(targets)), divergence.new_tensor(len(log_y)))
+        counts = (log_y.new_tensor(len(targets)), log_y.new_tensor(len(log_y)))
         sums = (*counts, divergence, agreeing, (targets >= 0).sum(), correct, original_correct)
         self._scalars[:, n] += torch.stack([value.double() for value in sums]).cpu()
 

@@ -39,6 +39,7 @@ class AccuracyMap(Analysis):
     """
 
     name: ClassVar[str] = "accuracy_map"
+    of_answers: ClassVar[bool] = True
     size: int = 21
     search_size: int = 9
     margin: float = 0.25

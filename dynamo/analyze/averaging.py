@@ -47,6 +47,7 @@ class Averaging(Analysis):
     """
 
     name: ClassVar[str] = "averaging"
+    of_answers: ClassVar[bool] = True
     subset: list[str] = field(default_factory=list)
     between: list[str] = field(default_factory=list)
     steps: int = 11

@@ -41,6 +41,9 @@ class Analysis(ABC):
     folders: ClassVar[tuple[str, ...]] = ()
     """Options that name one folder or several, word by word, as a shell writes a pattern out; required."""
 
+    of_answers: ClassVar[bool] = False
+    """Whether it is about what the networks answer, which a map of lambda = 0 does not show."""
+
     @abstractmethod
     def numbers(self, run: FinishedRun) -> Content:
         """The answer in numbers: plain values, lists and dicts, or tensors."""

@@ -68,8 +68,16 @@ def main(args: Sequence[str]) -> None:
         if row
     ]
     report(analysis, rows, RunFolder(Path(options["out"])) if options["out"] else None)
-    if further := after_analysis(known, [result.folder for row in rows for result in row]):
+    results = [result for row in rows for result in row]
+    answers = all(result.content["output_weight"] for result in results)
+    kinds = [kind.name for kind in answerable(answers)]
+    if further := after_analysis(kinds, [result.folder for result in results]):
         log.info(further)
+
+
+def answerable(answers: bool) -> list[type[Analysis]]:
+    """What can be asked of maps that show answers, or of those of lambda = 0, which show states alone."""
+    return [kind for kind in ANALYSES if answers or not kind.of_answers]
 
 
 def parse(kind: type[Analysis], args: Sequence[str]) -> tuple[Analysis, dict[str, Any]]:

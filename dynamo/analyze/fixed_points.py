@@ -76,6 +76,7 @@ class FixedPoints(Analysis):
     """
 
     name: ClassVar[str] = "fixed_points"
+    of_answers: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = (AccuracyMap.name,)
     resting_input: RestingInput = "mean"
     seeds: int = 256

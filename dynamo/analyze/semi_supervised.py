@@ -44,6 +44,7 @@ class SemiSupervised(Analysis):
     """
 
     name: ClassVar[str] = "semi_supervised"
+    of_answers: ClassVar[bool] = True
     counts: list[int] = field(default_factory=lambda: [10, 25, 50, 100, 500])
     draws: int = 10
     steps: int = 100

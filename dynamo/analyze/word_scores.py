@@ -58,6 +58,7 @@ class WordScores(Analysis):
     """
 
     name: ClassVar[str] = "word_scores"
+    of_answers: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = (AccuracyMap.name,)
     size: int = 11
     margin: float = 0.25

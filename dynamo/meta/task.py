@@ -191,7 +191,9 @@ class MetaTask(IdentifiedTask):
         known = self.newest_losses.where(self.newest_losses >= 0, torch.nan).cpu()
         groups = group_means("train/loss", self.members, known)
         self.log_dict({name: value for name, value in groups.items() if not value.isnan()})
-        self.log_dict({"train/hidden": seen_hidden.mean(), "train/output": seen_output.mean()})
+        self.log("train/hidden", seen_hidden.mean())
+        if any(bundle.classes for bundle in self.population.bundles):
+            self.log("train/output", seen_output.mean())
         self.log("train/loss", seen.mean(), prog_bar=True)
         left_out = len(indices) < len(self.alignments)  # a bundle, none of whose members was drawn
         return losses.mean() + nothing_of(self.parameters()) if left_out else losses.mean()

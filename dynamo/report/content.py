@@ -103,7 +103,7 @@ def _of_maps(source: Source) -> Report:
         members=members_table(first.members, maps),
         groups=fidelity_table(maps),
         pictures=pictures,
-        missing=missing_of(pictures, provenance.saved_name(first.folder)),
+        missing=missing_of(pictures, provenance.saved_name(first.folder), answers=first.output_weight > 0),
         found=_found(maps),
         configurations=configurations,
         differing=provenance.difference(source.runs) if not single else [],

@@ -12,7 +12,7 @@ from PIL import Image
 from pytorch_lightning import Callback
 
 import callbacks
-from dynamo.analyze.command import ANALYSES
+from dynamo.analyze.command import ANALYSES, answerable
 from dynamo.plain_file import read_plain
 from dynamo.runs import RunFolder
 from dynamo.types import UserError
@@ -90,12 +90,18 @@ def pictures_of(root: RunFolder, others: Sequence[RunFolder] = ()) -> list[Pictu
     return [_picture(name, *found[name]) for name in names[:MOST_PICTURES]]
 
 
-def missing_of(shown: Sequence[Picture], run: str) -> list[Missing]:
-    """The analyses that none of the pictures is of, and how they would be made."""
+def missing_of(shown: Sequence[Picture], run: str, answers: bool = True) -> list[Missing]:
+    """The analyses that none of the pictures is of, and how they would be made.
+
+    Args:
+        shown: the pictures.
+        run: as it is typed.
+        answers: whether the map shows answers (lambda is above 0).
+    """
     known = {picture.name for picture in shown}
     told = [
         Missing(kind.name, caption(kind)[0], f"dynamo analyze {kind.name} --run {run}{ASKED.get(kind.name, '')}")
-        for kind in ANALYSES
+        for kind in answerable(answers)
         if kind.name not in known
     ]
     if not known & {"fidelity_test", "fidelity_val"}:

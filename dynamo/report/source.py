@@ -49,8 +49,8 @@ def find(folder: Path) -> Source:
     inside = [run for run in inside if run.config.is_file()]
     seeds = tuple(run for run in inside if run.root.name.startswith("seed=")) or _summed_up(root)
     if not seeds:
-        others = f"; it holds the runs {', '.join(run.root.name for run in inside)}: name one of them" if inside else ""
-        raise UserError(f"{folder} is no run: {root.config.name} is missing{others or '. Runs lie under runs/'}.")
+        names = ", ".join(run.root.name for run in inside)
+        root.check_is_run(f"It holds the runs {names}: name one of them." if inside else "")
     for run in seeds:
         run.check_finished()
     return Source(root, seeds, maps=True)

@@ -83,6 +83,14 @@ def _naive(batches: list[Batch]) -> Fidelity:
     return Fidelity(*found.unbind(1), stage_variance_explained=found[:, :1])
 
 
+def test_networks_without_answers_are_judged_by_their_states_alone() -> None:
+    states, nothing = torch.randn(2, 5, 3, 4), torch.zeros(2, 5, 3, 0)
+    sums = FidelitySums(2, [4])
+    real, lengths = torch.ones(5, 3, dtype=torch.bool), torch.full((5,), 3)
+    sums.update(Trajectory((states,), nothing), (states,), nothing, torch.full((5,), -1), real, lengths)
+    assert list(sums.result().columns()) == ["variance_explained"]
+
+
 def test_agrees_with_the_definitions_on_ragged_items() -> None:
     batches = [_batch(6, seed=0), _batch(1, seed=1), _batch(9, seed=2)]
     found = _sums(*batches).result()

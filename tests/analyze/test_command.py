@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 
 import dynamo.analyze.command
 from dynamo.analyze.averaging import Averaging
-from dynamo.analyze.command import ANALYSES, holds, summary
+from dynamo.analyze.command import ANALYSES, answerable, holds, summary
 from dynamo.analyze.fixed_points import FixedPoints
 from dynamo.analyze.run import FinishedRun
 from dynamo.cli import main
-from dynamo.runs import RunFolder
+from dynamo.runs import RunFolder, read_config
 
 PNG = b"\x89PNG\r\n\x1a\n"
 Analysed = Callable[..., dict[str, Any]]
@@ -154,3 +155,13 @@ def test_a_wrong_option_names_itself(run: Path, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0
     assert "siz" in said
+
+
+def test_a_map_of_states_alone_is_asked_about_states(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [kind.name for kind in answerable(answers=True)] == [kind.name for kind in ANALYSES]
+    assert [kind.name for kind in answerable(answers=False)] == ["embedding", "similarity", "embed", "leave_one_out"]
+    config = read_config(RunFolder(run).config)
+    config["model"]["init_args"]["output_weight"] = 0.0
+    RunFolder(run).config.write_text(yaml.safe_dump(config), encoding="utf-8")
+    main(["analyze", "embedding", "--run", str(run), "--permutations", "20"])
+    assert "KIND: similarity, embed, leave_one_out" in capsys.readouterr().out

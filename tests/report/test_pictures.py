@@ -77,6 +77,8 @@ def test_a_damaged_picture_is_one_line(run: RunFolder, harm: str) -> None:
 
 
 def test_what_is_missing_says_how_it_is_made(run: RunFolder) -> None:
+    of_states = {one.name for one in missing_of([], "runs/x", answers=False)}
+    assert of_states == {"fidelity", "embedding", "similarity", "embed", "leave_one_out"}
     commands = {one.name: one.command for one in missing_of([], "runs/x")}
     assert list(commands) == ["fidelity", *(kind.name for kind in ANALYSES)]
     assert commands["fidelity"] == "dynamo test -c runs/x/config.yaml --ckpt_path last"

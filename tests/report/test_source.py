@@ -27,7 +27,7 @@ def test_a_figure_has_its_seeds_in_their_order(run: RunFolder) -> None:
 
 def test_a_folder_that_holds_other_runs_names_them(run: RunFolder) -> None:
     run.root.rename(run.root.parent / "meta")
-    with pytest.raises(UserError, match="it holds the runs meta: name one of them"):
+    with pytest.raises(UserError, match="It holds the runs meta: name one of them"):
         find(run.root.parent)
     with pytest.raises(UserError, match="nowhere is no run"):
         find(run.root / "nowhere")
