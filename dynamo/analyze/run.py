@@ -173,5 +173,6 @@ class FinishedRun:
         if self.task.output_weight == 0:
             raise UserError(
                 f"{what} asks for answers, and with output_weight (lambda) 0 the readout G was not trained. Train a "
-                "map with output_weight 1, if the networks have answers, or ask it about states (embedding, similarity)."
+                "map with output_weight 1, if the networks have answers, or ask it about states (embedding, "
+                "similarity)."
             )
