@@ -198,13 +198,18 @@ def item_of(bundle: Bundle) -> tuple[int, ...]:
     return IMAGE if bundle.reads == "images" else ()
 
 
+def inputs_of(bundle: Bundle) -> str:
+    """What the networks of a bundle read, in words: `signals of 3 numbers`."""
+    item = item_of(bundle)
+    return f"{bundle.reads} of {'x'.join(map(str, item))} numbers" if item else bundle.reads
+
+
 def _check_items(bundle: Bundle, member: Member, classes: int, items: TaskBatch) -> None:
     """Whether these are the items, and no more classes than the answers, of the networks of a bundle."""
     item = item_of(bundle)
     if items.reads != bundle.reads or tuple(items.inputs.shape[items.inputs.dim() - len(item) :]) != item:
-        of = f" of {'x'.join(map(str, item))} numbers" if item else ""
         raise PopulationError(
-            f"{member.name!r} reads {bundle.reads}{of}, the data module has {items.reads} "
+            f"{member.name!r} reads {inputs_of(bundle)}, the data module has {items.reads} "
             f"{list(items.inputs.shape)}; use the inputs the population was trained on."
         )
     if bundle.classes and classes > bundle.classes:

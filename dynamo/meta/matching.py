@@ -8,7 +8,7 @@ from math import prod
 
 from torch import nn
 
-from dynamo.meta.checks import item_of
+from dynamo.meta.checks import inputs_of, item_of
 from dynamo.meta.perceptron import PerceptronMetaModel
 from dynamo.meta.recurrent import RecurrentMetaModel
 from dynamo.meta.residual import ResidualMetaModel, sides
@@ -18,6 +18,7 @@ from dynamo.population.base import Bundle
 from dynamo.population.manifest import PopulationError
 from dynamo.population.modules import ModuleBundle
 from dynamo.population.residual import IMAGE
+from dynamo.types import SEQUENTIAL
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def matching_network(population: Population, vocab_size: int, classes: Mapping[s
     item = item_of(first)
     features = item[0] if first.reads == "signals" else 0
     network: MetaModel
-    if first.reads in ("tokens", "signals"):
+    if first.reads in SEQUENTIAL:
         stages = len(first.hidden_sizes)
         if stages > 1 and not any(_recurs(bundle) for bundle in population.bundles):
             size = 8 * -(-max(LEAST["units"], *widths) // 8)
@@ -110,11 +111,9 @@ def _residual(
 def _demands(bundle: Bundle) -> str:
     """What a meta-model has to have for these networks, in words."""
     stages = " and ".join("x".join(map(str, one)) or "no" for one in bundle.positions)
-    shape = "" if bundle.reads in ("tokens", "signals") else f" with {stages} positions"
-    item = item_of(bundle)
-    inputs = f" of {'x'.join(map(str, item))} numbers" if item else ""
+    shape = "" if bundle.reads in SEQUENTIAL else f" with {stages} positions"
     count = len(bundle.hidden_sizes)
-    return f"reads {bundle.reads}{inputs}, {count} stage{'s' * (count > 1)}{shape}"
+    return f"reads {inputs_of(bundle)}, {count} stage{'s' * (count > 1)}{shape}"
 
 
 def _recurs(bundle: Bundle) -> bool:
