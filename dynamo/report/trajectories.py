@@ -12,7 +12,7 @@ from dynamo.analyze.run import FinishedRun
 from dynamo.meta.alignment import Alignment
 from dynamo.meta.comparison import first_member, stages_of
 from dynamo.population.base import Bundle
-from dynamo.types import TaskBatch, UserError
+from dynamo.types import SEQUENTIAL, TaskBatch, UserError
 
 PER_CLASS: Final = 24
 MOST_ITEMS: Final = 96
@@ -108,7 +108,7 @@ def _states(run: FinishedRun, number: int) -> _States:
     bundle, alignment = population.bundles[number], stages_of(run.task.alignments, number)[-1]
     labels = run.data.data[task].val.labels
     classes = len(labels.unique())
-    wanted = min(PER_CLASS * classes, MOST_ITEMS) // (1 if bundle.reads in ("tokens", "signals") else 3)
+    wanted = min(PER_CLASS * classes, MOST_ITEMS) // (1 if bundle.reads in SEQUENTIAL else 3)
     positions = run.data.drawn("val", task, max(classes, wanted))
     batch = TaskBatch(*(part.to(run.device) for part in run.data.batch("val", task, positions)))
     theta = run.task.theta[first_member(population, number) :]
